@@ -1,0 +1,58 @@
+# One bootstrap for all targets: a virtual environment from the locked, hashed set of dependencies.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# The command finds its home by the current folder; the same for every target.
+export TWINLOOP_HOME := $(CURDIR)
+# uv takes no say from a user's own configuration, so that every machine installs the same.
+UV := $(BIN)/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint format bench lock clean mlflow-ui prefect-ui
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.ok ## Set up .venv/ from requirements.lock
+
+$(VENV)/.ok: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(UV) pip install --quiet --compile-bytecode --require-hashes --python $(BIN)/python -r requirements.lock
+	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
+	@touch $@
+
+run: install ## Replay a simulated year through both loops (about two minutes)
+	$(BIN)/twinloop replay bikes
+
+test: install ## Run all tests
+	$(BIN)/pytest
+
+lint: install ## Check style, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## Run all benchmarks
+	@status=0; for script in $(filter-out benchmarks/frame.py,$(wildcard benchmarks/*.py)); do \
+	  echo "== $$script"; $(BIN)/python $$script || status=1; done; exit $$status
+
+mlflow-ui: install ## Browse runs in MLflow, at http://127.0.0.1:5000
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server \
+	  --backend-store-uri sqlite:///$(CURDIR)/mlflow/store/mlflow.db --host 127.0.0.1 --workers 1
+
+prefect-ui: install ## Browse flow runs in Prefect, at http://127.0.0.1:4200
+	DO_NOT_TRACK=true PREFECT_HOME=$(CURDIR)/.prefect PREFECT_SERVER_ANALYTICS_ENABLED=false \
+	  PREFECT_SERVER_API_HOST=127.0.0.1 PREFECT_SERVER_API_PORT=4200 $(BIN)/prefect server start
+
+lock: $(VENV)/.ok ## Resolve dependencies anew and write requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --extra dev pyproject.toml --output-file requirements.lock --upgrade
+
+clean: ## Remove the environment, caches, the lake and the stores
+	rm -rf $(VENV) .prefect .mypy_cache .ruff_cache .pytest_cache .hypothesis data/lake mlflow/store *.egg-info src/*.egg-info

@@ -1,0 +1,340 @@
+"""The `twinloop` command. Heavy imports are late: help answers at once."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from twinloop.window import Window
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train models, score with them, watch for drift and retrain: one system, one bill.",
+    epilog="WORKLOAD is a name from data/workloads/ or the path of any workload file.",
+)
+
+Ref = Annotated[str, typer.Argument(metavar="WORKLOAD", help="Name, or path of a YAML file.")]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(help="The moment the run is meant for, UTC; default now.", metavar="TIME"),
+]
+Span = Annotated[
+    str | None,
+    typer.Option("--window", help="Rows to take, UTC: START/END, the end left out.", metavar="A/B"),
+]
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the result to this file as JSON.", metavar="FILE"),
+]
+Var = Annotated[
+    list[str] | None,
+    typer.Option(help="Value for ${NAME} in the workload file.", metavar="NAME=VALUE"),
+]
+
+
+def main() -> None:
+    """Run the command; errors a user can mend are one message and status 1."""
+    from twinloop.errors import TwinloopError
+
+    try:
+        app()
+    except TwinloopError as err:
+        sys.stderr.write(f"error {err}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+
+
+@app.command()
+def train(
+    workload: Ref,
+    window: Span = None,
+    as_of: AsOf = None,
+    history: Annotated[
+        str | None, typer.Option(help="Length of the training window, like 90d.", metavar="SPAN")
+    ] = None,
+    candidates: Annotated[
+        str | None, typer.Option(help="Who competes, by comma.", metavar="A,B")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Folds of the cross-validation.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="No further candidate starts after so long.")
+    ] = None,
+    var: Var = None,
+    json: Json = None,
+) -> None:
+    """Train, judge and register a new version; the verdict decides whether it serves."""
+    name = _resolve(workload, var)
+    overrides = _overrides(history, candidates, folds, minutes)
+    with _running():
+        from flows.train_model import train_model
+
+        result = train_model(name, _window(window), as_of, overrides)
+    from flows import report
+
+    report.training(result)
+    _write(json, result)
+
+
+@app.command()
+def score(
+    workload: Ref, window: Span = None, as_of: AsOf = None, var: Var = None, json: Json = None
+) -> None:
+    """Score a window with the champion; write predictions and quarantine as Parquet."""
+    name = _resolve(workload, var)
+    with _running():
+        from flows.score_batch import score_batch
+
+        manifest = score_batch(name, _window(window), as_of)
+    from flows import report
+
+    report.scoring(manifest)
+    _write(json, manifest)
+
+
+@app.command()
+def watch(workload: Ref, as_of: AsOf = None, var: Var = None, json: Json = None) -> None:
+    """Check what was scored lately for drift and harm, and say what to do."""
+    name = _resolve(workload, var)
+    with _running():
+        from flows.watch_drift import watch_drift
+
+        decision = watch_drift(name, as_of)
+    from flows import report
+
+    report.decision(decision)
+    _write(json, decision)
+
+
+@app.command()
+def retrain(
+    workload: Ref,
+    as_of: AsOf = None,
+    reason: Annotated[str, typer.Option(help="Why; kept with the run.")] = "by hand",
+    var: Var = None,
+    json: Json = None,
+) -> None:
+    """Train a challenger on the newest labelled window, unless the last training is too recent."""
+    name = _resolve(workload, var)
+    with _running():
+        from flows.retrain_model import retrain_model
+
+        result = retrain_model(name, as_of, reason)
+    from flows import report
+
+    if result is None:
+        report.say("Cooling down since the last training; nothing done (retraining.cooldown).")
+        return
+    report.training(result)
+    _write(json, result)
+
+
+@app.command()
+def replay(
+    workload: Ref,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="never, every:28d or drift; give it again to compare.", metavar="RULE"),
+    ] = None,
+    start: Annotated[
+        datetime | None, typer.Option(help="First training, UTC; default as early as can be.")
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option(help="Last tick, UTC; default the end of the source.")
+    ] = None,
+    step: Annotated[str, typer.Option(help="Time between ticks.", metavar="SPAN")] = "7d",
+    var: Var = None,
+    json: Json = None,
+) -> None:
+    """Run both loops over past time, and show what each policy would have cost and gained."""
+    name = _resolve(workload, var)
+    between = _duration(step)
+    _show_progress()
+    with _running():
+        from flows.replay_history import replay_history
+
+        result = replay_history(name, tuple(policy or ["drift"]), start, end, between)
+    from flows import report
+
+    report.replay(result)
+    _write(json, result)
+
+
+@app.command()
+def champion(
+    workload: Ref,
+    rollback: Annotated[
+        str | None, typer.Option(help="Make this version champion again.", metavar="VERSION")
+    ] = None,
+    var: Var = None,
+    json: Json = None,
+) -> None:
+    """Show which version serves and how it came to; or roll back to an earlier one."""
+    name = _resolve(workload, var)
+    _quiet()
+    from flows import report
+    from tasks.history import champion_history
+    from tasks.registry import roll_back
+    from tasks.settings import load_workload
+
+    spec = load_workload(name)
+    if rollback is not None:
+        version = roll_back(spec, rollback, datetime.now(UTC))
+        report.say(f"{version.name} {version.label} is champion.")
+    history = champion_history(spec)
+    report.champion(history)
+    _write(json, history)
+
+
+@app.command()
+def runs(
+    workload: Ref,
+    limit: Annotated[int, typer.Option(help="How many, the newest first.", min=1)] = 20,
+    kind: Annotated[
+        str | None, typer.Option(help="Only training, inference, monitoring, ...")
+    ] = None,
+    replays: Annotated[bool, typer.Option("--replays", help="Those of replays instead.")] = False,
+    var: Var = None,
+    json: Json = None,
+) -> None:
+    """List runs with their accuracy, time and cost."""
+    name = _resolve(workload, var)
+    _quiet()
+    from flows import report
+    from tasks.history import recent_runs
+    from tasks.settings import load_workload
+
+    found = recent_runs(load_workload(f"{name}-replay" if replays else name), limit, kind)
+    report.runs(found)
+    _write(json, found)
+
+
+@app.command()
+def check(workload: Ref, window: Span = None, var: Var = None, json: Json = None) -> None:
+    """Read a workload file and its data before anything runs, and say what was understood."""
+    name = _resolve(workload, var)
+    _quiet()
+    from flows import report
+    from tasks.checking import check_workload
+    from tasks.settings import load_workload
+
+    result = check_workload(load_workload(name), _window(window), datetime.now(UTC))
+    report.check(result)
+    _write(json, result)
+
+
+def _resolve(ref: str, var: list[str] | None) -> str:
+    """Turn a name or a path into a name; a path's file is made known to this process."""
+    from tasks.settings import load_workload, read_workload
+    from twinloop.errors import WorkloadError
+
+    for pair in var or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise WorkloadError(f"--var {pair!r}: expected NAME=VALUE.")
+        os.environ[key] = value
+    if ref.endswith((".yaml", ".yml")) or "/" in ref:
+        path = Path(ref).expanduser().resolve()
+        os.environ["TWINLOOP_WORKLOAD_FILE"] = str(path)
+        return read_workload(path).name
+    return load_workload(ref).name
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    """Have what flows need for the length of a block."""
+    _quiet()
+    from tasks.servers import prefect_server
+
+    with prefect_server():
+        yield
+
+
+def _quiet() -> None:
+    from tasks.servers import set_environment
+    from tasks.settings import settings
+
+    set_environment(settings().prefect_home)
+
+
+def _show_progress() -> None:
+    import logging
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("twinloop.progress")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def _window(text: str | None) -> "Window | None":
+    from pydantic import ValidationError
+
+    from twinloop.errors import WorkloadError
+    from twinloop.window import Window
+
+    if text is None:
+        return None
+    try:
+        return Window.model_validate(text)
+    except ValidationError as err:
+        reason = err.errors()[0]["msg"].removeprefix("Value error, ")
+        raise WorkloadError(f"--window {text!r}: {reason}.") from err
+
+
+def _duration(text: str) -> timedelta:
+    from twinloop.errors import WorkloadError
+    from twinloop.window import parse_duration
+
+    try:
+        span = parse_duration(text)
+    except ValueError as err:
+        raise WorkloadError(f"{err}.") from err
+    if not isinstance(span, timedelta) or span <= timedelta(0):
+        raise WorkloadError(f"{text!r} is no duration above zero, like 7d.")
+    return span
+
+
+def _overrides(
+    history: str | None, candidates: str | None, folds: int | None, minutes: float | None
+) -> "BaseModel":
+    from pydantic import ValidationError
+
+    from twinloop.errors import WorkloadError
+    from twinloop.workload import Overrides
+
+    try:
+        return Overrides.model_validate(
+            {
+                "window": _duration(history) if history else None,
+                "candidates": tuple(candidates.split(",")) if candidates else None,
+                "folds": folds,
+                "budget_minutes": minutes,
+            }
+        )
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise WorkloadError(f"{where}: {first['msg']} (got {first['input']!r}).") from err
+
+
+def _write(path: Path | None, result: "BaseModel") -> None:
+    if path is not None:
+        from tasks.storage import write_text
+
+        write_text(path.expanduser().resolve(), result.model_dump_json(indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Reports: what the command prints, as tables a person wants to read."""
+
+import sys
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+
+from tasks.checking import CheckResult
+from tasks.history import ChampionHistory, Runs
+from tasks.scoring import Manifest
+from twinloop.drift import Decision
+from twinloop.replay import PolicyResult, ReplayResult, by_month, overall
+from twinloop.results import TrainingResult
+
+# Into a file or a pipe nothing is cut: there is no window to fit.
+_console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    _console.print(text)
+
+
+def _table(title: str, *columns: str, right: str = "") -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right.split(",") else "left")
+    return table
+
+
+def training(result: TrainingResult) -> None:
+    """Print leaderboard and verdict."""
+    table = _table(
+        f"{result.workload}: {result.window}",
+        "candidate",
+        "validation",
+        "train",
+        "fit s",
+        right="validation,train,fit s",
+    )
+    for c in result.board.candidates:
+        table.add_row(
+            c.name, f"{c.valid:.4g} ± {c.spread:.2g}", f"{c.train:.4g}", f"{c.fit_seconds:.2f}"
+        )
+    _console.print(table)
+    say(
+        f"{result.board.split}; {result.metric} on the holdout: {result.holdout:.4g} ({result.winner})"
+    )
+    if result.board.skipped:
+        say(f"not run, for lack of budget: {', '.join(result.board.skipped)}")
+    verdict = result.verdict
+    say(f"version {result.version}: [bold]{verdict.outcome}[/] ({verdict.reason})")
+    say(f"champion: version {result.champion or 'none'}")
+
+
+def scoring(manifest: Manifest) -> None:
+    """Print what was published."""
+    done = "was scored already; nothing done" if manifest.reused else "scored"
+    say(f"{manifest.workload} {manifest.window or 'all rows'}: {done}")
+    say(
+        f"read {manifest.read}, scored {manifest.scored}, quarantined {manifest.quarantined}, "
+        f"with version {manifest.version.version}"
+    )
+    say(f"predictions: {manifest.place}")
+    if manifest.quarantined:
+        say(f"quarantine:  {manifest.quarantine_place}")
+
+
+def decision(found: Decision) -> None:
+    """Print a drift check."""
+    if found.features:
+        table = _table(
+            "Columns by distance from the reference",
+            "column",
+            "distance",
+            "p",
+            "share of model",
+            "drifted",
+            right="distance,p,share of model",
+        )
+        for f in found.features[:15]:
+            mark = "yes" if f.drifted else ""
+            table.add_row(
+                f.column, f"{f.distance:.3f}", f"{f.p_value:.2g}", f"{f.importance:.1%}", mark
+            )
+        _console.print(table)
+    say(f"decision: [bold]{found.action}[/]")
+    for reason in found.reasons:
+        say(f"  - {reason}")
+
+
+def replay(result: ReplayResult) -> None:
+    """Print one policy month by month, several side by side, and what to type next."""
+    for policy in result.policies:
+        _console.print(_months(result, policy))
+    if len(result.policies) > 1:
+        _console.print(_side_by_side(result))
+    name = result.workload
+    say("")
+    say(f"Every run of this replay:  twinloop runs {name} --replays")
+    say("Browse them in MLflow:     make mlflow-ui")
+    say("And in Prefect:            make prefect-ui")
+
+
+def _months(result: ReplayResult, policy: PolicyResult) -> Table:
+    table = _table(
+        f"{result.workload}, policy {policy.policy}: {result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}",
+        "month",
+        "scored",
+        "quarantined",
+        policy.metric,
+        "drift",
+        "decisions",
+        "trainings",
+        "champion",
+        policy.currency,
+        right=f"scored,quarantined,{policy.metric},{policy.currency}",
+    )
+    for month, ticks in by_month(policy.ticks):
+        drifted = Counter(c for t in ticks for c in t.drifted)
+        decisions = Counter(t.decision for t in ticks if t.decision)
+        table.add_row(
+            month,
+            f"{sum(t.scored for t in ticks):,}",
+            f"{sum(t.quarantined for t in ticks):,}",
+            f"{overall(policy.metric, ticks):.4f}",
+            ", ".join(name for name, _ in drifted.most_common(2)),
+            ", ".join(f"{n} {name}" for name, n in sorted(decisions.items())),
+            ", ".join(t.verdict for t in ticks if t.trained),
+            f"v{ticks[-1].champion}",
+            f"{sum(t.money for t in ticks):.6f}",
+        )
+    table.add_section()
+    table.add_row(
+        "all",
+        f"{policy.scored:,}",
+        f"{policy.quarantined:,}",
+        f"{policy.error:.4f}",
+        "",
+        "",
+        f"{policy.trainings}, {policy.promotions} promoted",
+        "",
+        f"{policy.money:.6f}",
+    )
+    return table
+
+
+def _side_by_side(result: ReplayResult) -> Table:
+    metric, currency = result.policies[0].metric, result.policies[0].currency
+    money = f"training {currency}"
+    table = _table(
+        "Policies side by side",
+        "policy",
+        metric,
+        "trainings",
+        "promoted",
+        money,
+        f"all {currency}",
+        "seconds",
+        right=f"{metric},trainings,promoted,{money},all {currency},seconds",
+    )
+    for p in result.policies:
+        table.add_row(
+            p.policy,
+            f"{p.error:.4f}",
+            str(p.trainings),
+            str(p.promotions),
+            f"{p.training_money:.6f}",
+            f"{p.money:.6f}",
+            f"{p.seconds:.0f}",
+        )
+    return table
+
+
+def champion(history: ChampionHistory) -> None:
+    """Print the versions, which one serves, and every move of the alias."""
+    if not history.versions:
+        say(f"{history.workload} has no version yet: twinloop train {history.workload}")
+        return
+    table = _table(
+        f"{history.workload}: versions",
+        "version",
+        "trained at",
+        "holdout",
+        "alias",
+        right="holdout",
+    )
+    for v in history.versions:
+        alias = "champion" if v.version == history.champion else ""
+        table.add_row(
+            v.version, f"{v.trained_at:%Y-%m-%d %H:%M}", f"{v.metric} {v.score:.4g}", alias
+        )
+    _console.print(table)
+    moves = _table("Moves of the champion", "at", "from", "to", "evidence")
+    for m in history.moves:
+        moves.add_row(m.at[:16], m.was or "-", m.became, m.reason)
+    _console.print(moves)
+
+
+def runs(found: Runs) -> None:
+    """Print runs with accuracy, time and cost."""
+    currency = found.currency
+    table = _table(
+        f"{found.experiment}: the newest {len(found.runs)} runs",
+        "started",
+        "run",
+        "state",
+        "accuracy",
+        "wall s",
+        "CPU s",
+        "rows/s",
+        "MB",
+        currency,
+        right=f"wall s,CPU s,rows/s,MB,{currency}",
+    )
+    for r in found.runs:
+        speed = "" if r.rows_per_s is None else f"{r.rows_per_s:,.0f}"
+        table.add_row(
+            f"{r.started:%m-%d %H:%M:%S}",
+            r.name,
+            r.status.lower(),
+            r.accuracy,
+            f"{r.wall_s:.2f}",
+            f"{r.cpu_s:.2f}",
+            speed,
+            f"{r.peak_mb:.0f}",
+            f"{r.money:.6f}",
+        )
+    _console.print(table)
+
+
+def check(found: CheckResult) -> None:
+    """Print what was understood of a workload and its data."""
+    say(f"[bold]{found.workload}[/]: {found.task} of {found.target!r}, judged by {found.metric}")
+    say(
+        f"rows: {found.read} read ({found.window}), {found.quarantined} break the contract, {found.rows} left"
+    )
+    table = _table("Columns", "column", "role", "kind", "nulls", "range or levels", right="nulls")
+    for c in found.columns:
+        table.add_row(c.name, c.role, c.kind, f"{c.null_rate:.1%}", c.domain)
+    _console.print(table)
+    say(f"split: {found.split}")
+    say(f"candidates: {', '.join(found.candidates)}")
+    say(f"a training takes about {found.expected_seconds:.0f} s ({found.estimate})")

@@ -1,0 +1,35 @@
+"""Score a batch: the champion predicts a window, bad rows go to quarantine."""
+
+from datetime import datetime
+
+from prefect import flow
+
+from tasks.registry import resolve_champion
+from tasks.scoring import Manifest, score_rows, scoring_window
+from tasks.settings import load_workload, moment_of
+from tasks.tracking import tracked_run
+from twinloop.window import Window
+
+
+@flow(name="score-batch", flow_run_name="score {workload}")
+def score_batch(
+    workload: str, window: Window | None = None, as_of: datetime | None = None
+) -> Manifest:
+    """Score a window with the champion and publish predictions, whole or not at all.
+
+    Parameters
+    ----------
+    workload
+        Name of the workload.
+    window
+        Rows to score, UTC; default the newest whole inference window before `as_of`.
+    as_of
+        The moment the run is meant for, UTC; default its scheduled time.
+    """
+    spec, moment = load_workload(workload), moment_of(as_of)
+    span = window or scoring_window(spec, moment)
+    with tracked_run(spec, "inference", window=span, as_of=moment) as run:
+        champion = resolve_champion(spec)
+        manifest = score_rows(spec, champion, span, run)
+        run.rows = manifest.read
+    return manifest

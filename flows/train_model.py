@@ -1,0 +1,65 @@
+"""Train a model: candidates compete, the winner is judged, registered and maybe promoted."""
+
+from datetime import datetime
+
+from prefect import flow
+
+from tasks.fitting import compare_candidates, fit_winner, judge
+from tasks.preparing import prepare_snapshot, training_window
+from tasks.registry import apply_verdict, current_champion, register_version, work_folder
+from tasks.settings import load_workload, moment_of
+from tasks.tracking import tracked_run
+from twinloop.results import TrainingResult
+from twinloop.window import Window
+from twinloop.workload import Overrides
+
+
+@flow(name="train-model", flow_run_name="train {workload}")
+def train_model(
+    workload: str,
+    window: Window | None = None,
+    as_of: datetime | None = None,
+    overrides: Overrides | None = None,
+) -> TrainingResult:
+    """Train, judge and register a new version.
+
+    The first version becomes champion. A later one becomes challenger, and champion only if a
+    paired comparison on rows that neither has seen says so.
+
+    Parameters
+    ----------
+    workload
+        Name of the workload.
+    window
+        Training rows, UTC; default the newest labelled window before `as_of`.
+    as_of
+        The moment the run is meant for, UTC; default its scheduled time.
+    overrides
+        What this run does otherwise than the workload says.
+    """
+    spec, moment = (overrides or Overrides()).apply(load_workload(workload)), moment_of(as_of)
+    span = window or training_window(spec, moment)
+    with (
+        tracked_run(spec, "training", window=span, as_of=moment) as run,
+        work_folder(spec, run) as work,
+    ):
+        snapshot = prepare_snapshot(spec, span)
+        run.rows = snapshot.rows
+        champion = current_champion(spec)
+        board = compare_candidates(spec, snapshot, span, run)
+        model = fit_winner(spec, snapshot, board, span, work, run)
+        verdict = judge(spec, snapshot, model, champion, run)
+        version = register_version(spec, snapshot, model, verdict, run)
+        serving = apply_verdict(spec, version, champion, verdict, moment)
+    return TrainingResult(
+        workload=spec.id,
+        window=str(span or "all"),
+        version=version.version,
+        winner=board.winner.name,
+        metric=spec.metric,
+        holdout=model.score,
+        verdict=verdict,
+        champion=serving,
+        run_id=run.run_id,
+        board=board,
+    )

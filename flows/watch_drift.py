@@ -1,0 +1,33 @@
+"""Watch for drift: what was scored lately against what the champion was trained on."""
+
+from datetime import datetime
+
+from prefect import flow
+
+from tasks.registry import resolve_champion
+from tasks.settings import load_workload, moment_of
+from tasks.tracking import tracked_run
+from tasks.watching import announce, check_drift, watch_window
+from twinloop.drift import Decision
+
+
+@flow(name="watch-drift", flow_run_name="watch {workload}")
+def watch_drift(workload: str, as_of: datetime | None = None) -> Decision:
+    """Check recent windows for drift and late labels for harm; decide and, if need be, tell.
+
+    Emits the event ``twinloop.drift.detected`` where a retraining is called for.
+
+    Parameters
+    ----------
+    workload
+        Name of the workload.
+    as_of
+        The moment the run is meant for, UTC; default its scheduled time.
+    """
+    spec, moment = load_workload(workload), moment_of(as_of)
+    with tracked_run(spec, "monitoring", window=watch_window(spec, moment), as_of=moment) as run:
+        champion = resolve_champion(spec)
+        decision = check_drift(spec, champion, moment, run)
+        if decision.action == "retrain":
+            announce(spec, decision, moment, run)
+    return decision

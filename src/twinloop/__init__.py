@@ -1,0 +1,1 @@
+"""The pure core: tables, arrays and configuration in, values out."""

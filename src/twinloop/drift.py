@@ -1,0 +1,270 @@
+"""Drift: has the input changed, does it hurt, and what to do about it."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from twinloop.profile import PREDICTION, ColumnProfile, Profile, Reference
+from twinloop.workload import Frozen, Workload
+
+Action = Literal["fine", "watch", "retrain"]
+# Below this share of the model, a feature's drift is reported and does not count.
+_MATTERS = 0.02
+_MIN_WINDOWS = 4
+_MIN_BLOCKS = 3
+# Share of a past window's rows below which a window is too young to be compared.
+_ENOUGH = 0.5
+
+
+class FeatureDrift(Frozen):
+    """How far a column is from its reference.
+
+    Attributes
+    ----------
+    distance
+        Jensen-Shannon distance in base 2: 0 (the same) to 1 (nothing in common).
+    p_value
+        Chance of such a distance by sample size and ordinary variation between windows, corrected
+        for the number of columns (Holm 1979).
+    importance
+        Share of the column in the model.
+    """
+
+    column: str
+    distance: float
+    p_value: float
+    importance: float
+    drifted: bool
+
+
+class Harm(Frozen):
+    """What labels say: the error of recent rows against that of the holdout.
+
+    Attributes
+    ----------
+    expected, realised
+        The metric, or its stand-in with a loss by the row, on the holdout and on recent rows.
+    p_value
+        One-sided, of the mean loss of blocks being larger now (Welch 1947).
+    """
+
+    metric: str
+    expected: float
+    realised: float
+    p_value: float
+    n_rows: int
+    n_blocks: int
+    harmful: bool
+
+
+class Decision(Frozen):
+    """What a drift check concluded, and why."""
+
+    action: Action
+    reasons: tuple[str, ...]
+    features: tuple[FeatureDrift, ...]
+    harm: Harm | None = None
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Names of the columns that drifted."""
+        return tuple(f.column for f in self.features if f.drifted)
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the Jensen-Shannon distance of two vectors of counts (Endres and Schindelin 2003).
+
+    Base 2: 0 for the same shares, 1 for nothing in common. Empty counts are at distance 0.
+    """
+    if a.sum() == 0 or b.sum() == 0:
+        return 0.0
+    p, q = a / a.sum(), b / b.sum()
+    m = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = np.where(p > 0, p * np.log2(p / m), 0.0).sum()
+        right = np.where(q > 0, q * np.log2(q / m), 0.0).sum()
+    return float(np.sqrt(max(0.0, (left + right) / 2)))
+
+
+def compare_profiles(
+    reference: Reference, current: Profile, *, alpha: float, min_effect: float
+) -> tuple[FeatureDrift, ...]:
+    """Compare every column of a window with what the model was trained on.
+
+    A column has drifted where its distance is at least `min_effect` and too large to be explained
+    by the size of the samples or by how much windows of the training rows differed from the rest.
+
+    Parameters
+    ----------
+    reference
+        Stored with the model.
+    current
+        Profile of recent rows, of the same bins.
+    alpha
+        Level of the tests, over all columns together.
+    min_effect
+        Smallest distance that counts.
+
+    Returns
+    -------
+    tuple of FeatureDrift
+        By distance, the largest first; empty where there are too few rows to compare with windows
+        of the past.
+    """
+    typical = float(np.median([w.rows for w in reference.windows])) if reference.windows else 0.0
+    if current.rows < _ENOUGH * typical:
+        return ()
+    n = len(current.columns)
+    distances = np.empty(n)
+    p_values = np.empty(n)
+    for i, (then, now) in enumerate(zip(reference.whole.columns, current.columns, strict=True)):
+        distances[i] = distance(then.shares(), now.shares())
+        past = _past_distances(then, [w.columns[i] for w in reference.windows])
+        p_values[i] = max(
+            _p_of_samples(then.shares(), now.shares()), _p_of_variation(distances[i], past)
+        )
+    corrected = holm(p_values)
+    importance = (*reference.importance, 1.0)
+    found = (
+        FeatureDrift(
+            column=column.name,
+            distance=float(distances[i]),
+            p_value=float(corrected[i]),
+            importance=importance[i],
+            drifted=bool(corrected[i] < alpha and distances[i] >= min_effect),
+        )
+        for i, column in enumerate(current.columns)
+    )
+    return tuple(sorted(found, key=lambda f: -f.distance))
+
+
+def _p_of_samples(then: np.ndarray, now: np.ndarray) -> float:
+    """Return the p-value of the G-test of homogeneity on bins with enough expected rows."""
+    table = np.vstack([then, now])
+    if table.sum(axis=1).min() == 0:
+        return 1.0
+    expected = table.sum(axis=0) * table.sum(axis=1).min() / table.sum()
+    rare = expected < 5
+    if rare.any():
+        table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
+        table = table[:, table.sum(axis=0) > 0]
+    if table.shape[1] < 2:
+        return 1.0
+    return float(stats.chi2_contingency(table, correction=False, lambda_="log-likelihood").pvalue)
+
+
+def _past_distances(whole: ColumnProfile, windows: Sequence[ColumnProfile]) -> np.ndarray:
+    """Return how far each past window was from the rest of the training rows."""
+    total = whole.shares()
+    parts = [w.shares() for w in windows if sum(w.counts) + w.missing > 0]
+    return np.array([distance(total - part, part) for part in parts])
+
+
+def _p_of_variation(now: float, past: np.ndarray) -> float:
+    """Return the chance of a new window as far off, if it were one more like the past ones.
+
+    A prediction interval for one new value (Student's t on logarithms); 0, no objection, where the
+    past holds too few windows to tell.
+    """
+    if len(past) < _MIN_WINDOWS:
+        return 0.0
+    logs = np.log(past + 1e-3)
+    spread = max(float(logs.std(ddof=1)), 0.05) * np.sqrt(1 + 1 / len(past))
+    return float(stats.t.sf((np.log(now + 1e-3) - logs.mean()) / spread, len(past) - 1))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Correct p-values for their number (Holm 1979, step-down): shape (n,)."""
+    n = len(p_values)
+    order = np.argsort(p_values)
+    stepped = np.maximum.accumulate(p_values[order] * (n - np.arange(n)))
+    corrected = np.empty(n)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected
+
+
+def assess_harm(
+    reference: Reference,
+    losses: np.ndarray,
+    n_rows: int,
+    *,
+    alpha: float,
+    tolerance: float,
+    of_mean: Callable[[float], float],
+) -> Harm | None:
+    """Tell whether the error of recent labelled rows is above what the holdout promised.
+
+    Parameters
+    ----------
+    reference
+        Holds the holdout's mean loss block by block.
+    losses : np.ndarray, shape (n_blocks,)
+        Mean loss of recent rows block by block.
+    n_rows
+        How many recent rows have a label.
+    alpha
+        Level of the test.
+    tolerance
+        Relative rise of the metric that may pass.
+    of_mean
+        From a mean loss to the metric.
+
+    Returns
+    -------
+    Harm or None
+        None with too few blocks to tell.
+    """
+    then = np.array(reference.losses)
+    if len(losses) < _MIN_BLOCKS or len(then) < _MIN_BLOCKS:
+        return None
+    test = stats.ttest_ind(losses, then, equal_var=False, alternative="greater")
+    p_value = float(test.pvalue) if np.isfinite(test.pvalue) else 1.0
+    expected, realised = float(of_mean(float(then.mean()))), float(of_mean(float(losses.mean())))
+    return Harm(
+        metric=reference.loss,
+        expected=expected,
+        realised=realised,
+        p_value=p_value,
+        n_rows=n_rows,
+        n_blocks=len(losses),
+        harmful=p_value < alpha and realised > expected * (1 + tolerance),
+    )
+
+
+def decide(
+    features: tuple[FeatureDrift, ...],
+    harm: Harm | None,
+    quarantine_share: float,
+    workload: Workload,
+) -> Decision:
+    """Conclude: retrain where it hurts, watch where it may, else fine.
+
+    Labels outrank everything. Without them, drift of what the model leans on is reason enough.
+    """
+    reasons: list[str] = []
+    telling = [f for f in features if f.drifted and f.importance >= _MATTERS]
+    for f in features:
+        if f.drifted:
+            note = "" if f.importance >= _MATTERS else ", which the model hardly uses"
+            what = "predictions" if f.column == PREDICTION else f.column
+            reasons.append(f"{what} drifted: distance {f.distance:.2f}, p {f.p_value:.2g}{note}")
+    if quarantine_share > workload.inference.quarantine_limit / 2:
+        reasons.append(f"{quarantine_share:.1%} of the rows are quarantined")
+    action: Action = (
+        "watch" if telling or len(reasons) > len([f for f in features if f.drifted]) else "fine"
+    )
+    if harm is not None:
+        change = f"{harm.metric} {harm.realised:.4g} on {harm.n_rows} labelled rows, {harm.expected:.4g} expected"
+        reasons.insert(0, f"{change}, p {harm.p_value:.2g}")
+        if harm.harmful:
+            action = "retrain"
+    elif telling:
+        action = "retrain"
+        reasons.append("no labels yet to tell whether it hurts")
+    if not features:
+        reasons.append("too few rows yet to compare with windows of the past")
+    elif not reasons:
+        reasons.append("no column drifted")
+    return Decision(action=action, reasons=tuple(reasons), features=features, harm=harm)

@@ -1,0 +1,214 @@
+"""The log plan: pure code that yields what a run logs; one interpreter in tasks/ logs it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from twinloop.drift import Decision
+from twinloop.plots import drift_plot, gap_plot, holdout_plots, importance_plot
+from twinloop.profile import Reference
+from twinloop.results import CandidateResult, Leaderboard, TrainingResult
+from twinloop.scorer import Predictions, Target
+from twinloop.verdict import Verdict
+from twinloop.window import format_duration
+from twinloop.workload import Workload
+
+
+@dataclass(frozen=True)
+class Param:
+    """A setting of the run."""
+
+    name: str
+    value: object
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of the run."""
+
+    name: str
+    value: float
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A word to find the run by."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text file of the run."""
+
+    path: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of the run."""
+
+    path: str
+    figure: Figure
+
+
+LogItem = Param | Metric | Tag | Text | Plot
+
+
+def plan_candidate(result: CandidateResult) -> Iterator[LogItem]:
+    """Yield the log of one candidate's cross-validation."""
+    yield Param("candidate", result.name)
+    yield Metric(f"accuracy/{result.metric}", result.valid)
+    yield Metric(f"accuracy/train_{result.metric}", result.train)
+    yield Metric(f"accuracy/spread_{result.metric}", result.spread)
+    yield Tag("twinloop.accuracy", "cross-validation")
+    for i, fold in enumerate(result.folds):
+        yield Metric(f"accuracy/fold_{result.metric}", fold.valid, i)
+        yield Metric(f"accuracy/fold_train_{result.metric}", fold.train, i)
+    yield Metric("time/fit_s", result.fit_seconds)
+    yield Metric("time/predict_s", result.predict_seconds)
+
+
+def plan_training(
+    workload: Workload,
+    board: Leaderboard,
+    target: Target,
+    holdout: tuple[np.ndarray, Predictions, np.ndarray | None],
+    score: float,
+    reference: Reference,
+) -> Iterator[LogItem]:
+    """Yield the log of a training: settings, scores and plots.
+
+    Parameters
+    ----------
+    workload, board, target
+        What was learned, and how the candidates did.
+    holdout
+        Truth, predictions and times (microseconds, or None) of the holdout's rows.
+    score
+        The metric on the holdout.
+    reference
+        Holds the features' importance.
+    """
+    metric = workload.metric
+    yield Param("winner", board.winner.name)
+    yield Param("split", board.split)
+    yield Param("folds", workload.training.folds)
+    yield Param("candidates", ",".join(workload.training.candidates))
+    yield Param("seed", workload.seed)
+    yield Metric(f"accuracy/{metric}", score)
+    yield Metric(f"accuracy/cv_{metric}", board.winner.valid)
+    yield Tag("twinloop.accuracy", "holdout")
+    y, predictions, times = holdout
+    names = tuple(c.name for c in reference.binning.columns[:-1])
+    for name, figure in holdout_plots(target, y, predictions, times):
+        yield Plot(f"plots/{name}.png", figure)
+    yield Plot("plots/importance.png", importance_plot(names, reference.importance))
+    yield Plot("plots/train_validation_gap.png", gap_plot(board))
+
+
+def plan_verdict(verdict: Verdict) -> Iterator[LogItem]:
+    """Yield the log of a verdict."""
+    yield Tag("twinloop.verdict", verdict.outcome)
+    yield Tag("twinloop.verdict_reason", verdict.reason)
+    yield Text("verdict.json", verdict.model_dump_json(indent=1))
+    for name in ("champion", "challenger", "gain", "low", "high"):
+        value = getattr(verdict, name)
+        if value is not None:
+            yield Metric(f"verdict/{name}", value)
+
+
+def plan_decision(decision: Decision) -> Iterator[LogItem]:
+    """Yield the log of a drift check."""
+    yield Tag("twinloop.decision", decision.action)
+    yield Text("decision.json", decision.model_dump_json(indent=1))
+    yield Metric("drift/columns", float(len(decision.drifted)))
+    yield Metric(
+        "drift/largest_distance", max((f.distance for f in decision.features), default=0.0)
+    )
+    columns = tuple((f.column, f.distance, f.drifted) for f in decision.features)
+    yield Plot("plots/drift.png", drift_plot(columns))
+
+
+def model_card(
+    workload: Workload,
+    board: Leaderboard,
+    score: float,
+    window: str,
+    digest: str,
+    rows: int,
+    reference: Reference,
+) -> str:
+    """Write the model card of a version, in Markdown."""
+    metric = workload.metric
+    table = "\n".join(
+        f"| {c.name} | {c.valid:.4g} ± {c.spread:.2g} | {c.train:.4g} | {c.fit_seconds:.2f} |"
+        for c in board.candidates
+    )
+    names = [c.name for c in reference.binning.columns[:-1]]
+    ranked = sorted(zip(reference.importance, names, strict=True), reverse=True)[:10]
+    leans = "\n".join(f"| {name} | {share:.1%} |" for share, name in ranked)
+    fitted = (
+        "all rows, the holdout included, once it was judged"
+        if workload.refits
+        else "training rows only"
+    )
+    skipped = (
+        f"\nNot run, for lack of budget: {', '.join(board.skipped)}.\n" if board.skipped else ""
+    )
+    return f"""# {workload.name}: {workload.task} of `{workload.target}`
+
+{workload.description}
+
+- **Model**: {board.winner.name}, chosen by mean {metric} over folds
+- **Holdout**: {metric} {score:.4g}, on rows the scored model has not seen
+- **Data**: {rows} rows, {window}, digest `{digest[:16]}`
+- **Split**: {board.split}
+- **Served model**: fitted on {fitted}
+
+## Candidates
+
+| candidate | {metric}, validation | {metric}, train | fit, s |
+|---|---|---|---|
+{table}
+{skipped}
+## What it leans on
+
+| feature | share |
+|---|---|
+{leans}
+
+## Limits
+
+Predictions are worth what the contract promises: rows outside its ranges are quarantined, not scored.
+Levels of a category that were not in the training rows are treated as missing.
+"""
+
+
+def plan_snapshot(read: int, rows: int, digest: str, dropped: dict[str, int]) -> Iterator[LogItem]:
+    """Yield the log of a preparation; its accuracy is the share of rows that were fit for use."""
+    yield Metric("accuracy/rows_kept", rows / max(read, 1))
+    yield Tag("twinloop.accuracy", "share of rows kept")
+    yield Tag("twinloop.data_digest", digest)
+    yield Metric("rows/read", read)
+    for why, n in dropped.items():
+        yield Metric(f"rows/dropped_{why}", n)
+
+
+def plan_retraining(
+    reason: str, cooldown: timedelta, result: TrainingResult | None
+) -> Iterator[LogItem]:
+    """Yield the log of a retraining: why, and what came of it."""
+    yield Tag("twinloop.reason", reason)
+    if result is None:
+        yield Tag("twinloop.verdict", f"cooling down for another {format_duration(cooldown)}")
+        return
+    yield Metric(f"accuracy/{result.metric}", result.holdout)
+    yield Tag("twinloop.accuracy", "holdout")
+    yield from plan_verdict(result.verdict)

@@ -1,0 +1,204 @@
+"""Profiles: small, mergeable counts of what a table looked like; all that a drift check reads."""
+
+from typing import Self
+
+import numpy as np
+
+from twinloop.encoding import Encoding
+from twinloop.scorer import Predictions, Target
+from twinloop.workload import Frozen
+
+_BINS = 20
+PREDICTION = "prediction"
+
+
+class ColumnProfile(Frozen):
+    """Counts of one column.
+
+    Attributes
+    ----------
+    edges
+        Inner edges of the bins of a quantity, increasing; empty for codes.
+    counts
+        Rows by bin (one more than edges) or by code.
+    missing
+        Rows without a value or with a level unknown to the model.
+    """
+
+    name: str
+    edges: tuple[float, ...] = ()
+    counts: tuple[int, ...]
+    missing: int = 0
+
+    def merge(self, other: Self) -> Self:
+        """Return the counts of both; exact, whatever the order."""
+        if (self.name, self.edges, len(self.counts)) != (
+            other.name,
+            other.edges,
+            len(other.counts),
+        ):
+            raise ValueError(f"profiles of {self.name!r} and {other.name!r} have different bins")
+        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return self.model_copy(update={"counts": counts, "missing": self.missing + other.missing})
+
+    def shares(self) -> np.ndarray:
+        """Return counts as an array, missing last: shape (n_bins + 1,)."""
+        return np.array([*self.counts, self.missing], np.float64)
+
+
+class Profile(Frozen):
+    """Counts of all columns of a model's input, and of its predictions.
+
+    Attributes
+    ----------
+    read, quarantined
+        Rows in the window, and those that broke the contract.
+    """
+
+    rows: int
+    read: int = 0
+    quarantined: int = 0
+    columns: tuple[ColumnProfile, ...]
+
+    def merge(self, other: Self) -> Self:
+        """Return the profile of both tables together."""
+        columns = tuple(a.merge(b) for a, b in zip(self.columns, other.columns, strict=True))
+        return self.model_copy(
+            update={
+                "rows": self.rows + other.rows,
+                "read": self.read + other.read,
+                "quarantined": self.quarantined + other.quarantined,
+                "columns": columns,
+            }
+        )
+
+
+class Binning(Frozen):
+    """How to count: edges fixed at training time, one entry a feature and one for predictions."""
+
+    columns: tuple[ColumnProfile, ...]
+
+    def count(self, X: np.ndarray, predictions: Predictions) -> Profile:
+        """Count encoded rows and their predictions.
+
+        Parameters
+        ----------
+        X : np.ndarray of float32, shape (n_rows, n_features)
+        predictions
+            Of the same rows.
+        """
+        values = [*X.T, _predicted(predictions)]
+        columns = tuple(_count(c, v) for c, v in zip(self.columns, values, strict=True))
+        return Profile(rows=len(X), read=len(X), columns=columns)
+
+    def empty(self) -> Profile:
+        """Return the profile of no rows: merging it changes nothing."""
+        return Profile(rows=0, columns=self.columns)
+
+
+class Reference(Frozen):
+    """What a model was trained on, for later comparison.
+
+    Attributes
+    ----------
+    whole
+        Profile of all training rows, with predictions of rows outside the fit.
+    windows
+        Profiles of the training rows window by window: what ordinary variation looks like.
+    importance
+        Share of each feature in the model, same order as the features.
+    losses
+        Mean loss of each holdout block (a day, or a bunch of rows), of the metric in `loss`.
+    """
+
+    binning: Binning
+    whole: Profile
+    windows: tuple[Profile, ...]
+    importance: tuple[float, ...]
+    loss: str
+    losses: tuple[float, ...]
+
+
+def learn_binning(
+    encoding: Encoding, X: np.ndarray, predictions: Predictions, target: Target
+) -> Binning:
+    """Fix the bins: quantiles for quantities, one bin a level for codes.
+
+    Parameters
+    ----------
+    encoding
+        Tells quantities from codes.
+    X : np.ndarray of float32, shape (n_rows, n_features)
+        Training rows.
+    predictions
+        Predictions to take the edges of their bins from.
+    target
+        Tells how many classes there are.
+    """
+    columns = [
+        _bins(feature.name, X[:, i], feature.n_levels)
+        for i, feature in enumerate(encoding.features)
+    ]
+    # A class is a code; a probability of two is more telling than the class it leads to.
+    codes = len(target.classes) if len(target.classes) > 2 else 0
+    columns.append(_bins(PREDICTION, _predicted(predictions), codes))
+    return Binning(columns=tuple(columns))
+
+
+def _predicted(predictions: Predictions) -> np.ndarray:
+    probability = predictions.probability
+    if probability is not None and probability.shape[1] == 2:
+        return probability[:, 1]
+    return predictions.value
+
+
+def _bins(name: str, values: np.ndarray, n_levels: int) -> ColumnProfile:
+    if n_levels:
+        return ColumnProfile(name=name, counts=(0,) * n_levels)
+    known = values[np.isfinite(values)].astype(np.float64)
+    cuts = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(known) else []
+    edges = tuple(float(e) for e in cuts)
+    return ColumnProfile(name=name, edges=edges, counts=(0,) * (len(edges) + 1))
+
+
+def _count(column: ColumnProfile, values: np.ndarray) -> ColumnProfile:
+    missing = np.isnan(values)
+    known = values[~missing]
+    size = len(column.counts)
+    # Without edges a column is either codes or one bin for all there is.
+    at = (
+        known.astype(np.int64)
+        if not column.edges and size > 1
+        else np.searchsorted(np.array(column.edges), known.astype(np.float64), side="right")
+    )
+    counts = np.bincount(np.clip(at, 0, size - 1), minlength=size)
+    return column.model_copy(
+        update={"counts": tuple(int(c) for c in counts), "missing": int(missing.sum())}
+    )
+
+
+def window_numbers(times: np.ndarray | None, n_rows: int, span_micros: int) -> np.ndarray:
+    """Return the window each row falls in, counted back from the newest row.
+
+    Rows without time fall into ten windows of equal size, in their order.
+
+    Parameters
+    ----------
+    times : np.ndarray of int64, shape (n_rows,), or None
+        Microseconds since 1970, UTC.
+    n_rows
+        How many rows.
+    span_micros
+        Length of a window, microseconds.
+    """
+    if times is None:
+        return np.arange(n_rows) * 10 // max(n_rows, 1)
+    return (int(times.max()) - times) // span_micros
+
+
+def combine(profiles: list[Profile], binning: Binning) -> Profile:
+    """Merge profiles made with one binning."""
+    total = binning.empty()
+    for profile in profiles:
+        total = total.merge(profile)
+    return total

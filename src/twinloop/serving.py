@@ -1,0 +1,64 @@
+"""Serving: how plain MLflow loads a registered version, without Prefect and without pickle."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from twinloop.contract import Contract, check_rows
+from twinloop.errors import ColumnError
+from twinloop.scorer import Scorer, from_files
+
+SCORER_FILES = ("scorer.json", "model.ubj", "model.skops")
+CONTRACT = "contract.json"
+REFERENCE = "reference.json"
+
+
+class PandasModel:
+    """What ``mlflow.pyfunc`` asks for predictions.
+
+    Rows that break the contract are not quarantined here but refused: whoever calls this way wants
+    one prediction a row.
+    """
+
+    def __init__(self, scorer: Scorer, contract: Contract) -> None:
+        self.scorer = scorer
+        self.contract = contract
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Predict rows.
+
+        Parameters
+        ----------
+        frame
+            The contract's features (and time, where the model uses it), shape (n_rows, n_columns).
+
+        Returns
+        -------
+        pandas.DataFrame, shape (n_rows, n_outputs)
+            ``prediction``, and probabilities for classes.
+
+        Raises
+        ------
+        ColumnError
+            If rows break the contract.
+        """
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        checked = check_rows(table, self.contract, roles=("time", "feature"))
+        if checked.bad.num_rows:
+            reasons = sorted(set(checked.bad.column("reason").to_pylist()))
+            raise ColumnError(f"{checked.bad.num_rows} rows break the contract: {reasons[:5]}.")
+        columns = self.scorer.columns(self.scorer.predict(checked.good))
+        return pa.table(columns).to_pandas()
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Read the files of a model's folder, by name."""
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+def _load_pyfunc(path: str) -> PandasModel:
+    """Load a version: MLflow calls this by name."""
+    files = read_files(Path(path))
+    scorer = from_files({n: b for n, b in files.items() if n in SCORER_FILES})
+    return PandasModel(scorer, Contract.model_validate_json(files[CONTRACT]))

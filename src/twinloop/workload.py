@@ -1,0 +1,383 @@
+"""A workload: one learning problem, frozen, as one YAML file describes it."""
+
+import io
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from twinloop.errors import WorkloadError, nearest
+from twinloop.window import Duration
+
+Task = Literal["regression", "binary", "multiclass"]
+Kind = Literal["number", "boolean", "category", "timestamp"]
+CandidateName = Literal["baseline", "linear", "forest", "xgboost"]
+
+METRICS_BY_TASK: dict[Task, tuple[str, ...]] = {
+    "regression": ("rmse", "mae", "rmsle", "r2"),
+    "binary": ("roc_auc", "log_loss", "brier", "accuracy"),
+    "multiclass": ("log_loss", "accuracy", "macro_f1"),
+}
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+class Frozen(BaseModel):
+    """Configuration that nothing can change and that knows all its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TimeParts(Frozen):
+    """Where a table has no time column: the columns it is put together from."""
+
+    date: str = Field(description="Column with the date, ISO 8601")
+    hour: str | None = Field(None, description="Column with the hour of the day, 0 to 23")
+
+
+class FilesSource(Frozen):
+    """Local Parquet or CSV files."""
+
+    kind: Literal["files"]
+    path: str = Field(description="A glob; relative paths start at Twinloop's home folder")
+    time_from: TimeParts | None = Field(None, description="How to build the time column")
+
+
+class BundledSource(Frozen):
+    """A table that comes with scikit-learn."""
+
+    kind: Literal["bundled"]
+    dataset: Literal["breast_cancer", "diabetes", "digits"]
+
+
+class SimulatedSource(Frozen):
+    """The simulated city (see docs/simulated-data.md)."""
+
+    kind: Literal["simulated"]
+    generator: Literal["bikes"] = "bikes"
+    seed: int = 0
+    start: datetime = datetime.fromisoformat("2011-01-01T00:00:00+00:00")
+    hours: int = Field(17_520, ge=1, description="Rows, one an hour")
+    drift: bool = Field(True, description="Whether the documented drift events happen")
+
+
+Source = Annotated[FilesSource | BundledSource | SimulatedSource, Field(discriminator="kind")]
+
+
+class ColumnRule(Frozen):
+    """What is known of a column beforehand; it overrides what would be learned."""
+
+    kind: Kind | None = None
+    minimum: float | None = Field(None, description="Smaller values are impossible")
+    maximum: float | None = Field(None, description="Larger values are impossible")
+    required: bool = Field(False, description="A row without it is quarantined")
+    levels: tuple[str, ...] | None = Field(None, description="The only levels there can be")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        low, high = self.minimum, self.maximum
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"minimum {low:g} is above maximum {high:g}; no value can be right")
+        if self.levels is not None and self.kind not in (None, "category"):
+            raise ValueError(f"a column of kind {self.kind!r} has no levels; only a category has")
+        return self
+
+
+class Cleaning(Frozen):
+    """What happens to training rows before they become a snapshot."""
+
+    duplicates: Literal["fail", "first", "last"] = Field(
+        "fail", description="Rows with one key but different content"
+    )
+    outliers: float | None = Field(
+        None, gt=0, description="Drop rows further than this many interquartile ranges off"
+    )
+
+
+class Budget(Frozen):
+    """What one training may use."""
+
+    minutes: float = Field(10.0, gt=0, description="No further candidate starts after this long")
+
+
+class Training(Frozen):
+    """The training loop."""
+
+    window: Duration | None = Field(None, description="How much history; none: all there is")
+    folds: int = Field(5, ge=2, le=50)
+    split: Literal["auto", "time", "stratified", "kfold", "group"] = "auto"
+    gap: Duration = Field(timedelta(0), description="Time left out between training and validation")
+    holdout: Duration | Annotated[float, Field(gt=0, lt=0.9)] = Field(
+        0.2, description="Last rows (a duration or a share) kept for the final score"
+    )
+    candidates: tuple[CandidateName, ...] = ("baseline", "linear", "forest", "xgboost")
+    refit: Literal["auto", "all", "train"] = Field(
+        "auto",
+        description="Rows of the served model: with the holdout, once judged, or without; "
+        "auto: with it where rows have time, since only then later rows are fresh ones",
+    )
+    budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _with_baseline(self) -> Self:
+        if "baseline" not in self.candidates:
+            object.__setattr__(self, "candidates", ("baseline", *self.candidates))
+        return self
+
+
+class Inference(Frozen):
+    """The inference loop."""
+
+    schedule: str = Field("0 5 * * *", description="Cron, UTC")
+    window: Duration = timedelta(days=1)
+    batch_rows: int = Field(65_536, ge=1, description="Rows held in memory at a time")
+    quarantine_limit: float = Field(
+        0.05, ge=0, le=1, description="Share of quarantined rows above which the run fails"
+    )
+
+
+class Monitoring(Frozen):
+    """The watch between the loops."""
+
+    schedule: str = Field("0 6 * * *", description="Cron, UTC")
+    window: Duration = timedelta(days=7)
+    labels_after: Duration = Field(timedelta(days=1), description="When the truth is known")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="Level of the drift tests, corrected")
+    min_effect: float = Field(0.1, ge=0, le=1, description="Smallest distance worth a word")
+    tolerance: float = Field(0.05, ge=0, description="Relative rise of the error that may pass")
+
+
+class Retraining(Frozen):
+    """When a challenger is trained, and what it must show."""
+
+    on: Literal["drift", "never"] = "drift"
+    cooldown: Duration = timedelta(days=7)
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the verdict, one-sided")
+    min_rows: int = Field(30, ge=1, description="Fresh rows a verdict needs")
+
+
+class Prices(Frozen):
+    """What the machine costs."""
+
+    currency: str = "EUR"
+    core_hour: float = Field(0.04, ge=0)
+    gb_hour: float = Field(0.005, ge=0)
+    kwh: float = Field(0.30, ge=0)
+    grams_co2_per_kwh: float = Field(300.0, ge=0)
+    watts_per_core: float = Field(10.0, ge=0, description="For the estimate of energy")
+
+
+class Workload(Frozen):
+    """One learning problem: source, time, key, target, metric, schedules, prices, budget."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)
+    description: str = ""
+    task: Task
+    source: Source
+    target: str
+    time: str | None = None
+    key: tuple[str, ...] = ()
+    group: str | None = Field(None, description="Rows of one group never straddle a split")
+    metric: str = ""
+    ignore: tuple[str, ...] = Field((), description="Columns that are no features")
+    calendar: tuple[Literal["hour", "weekday", "month"], ...] = ("hour", "weekday")
+    columns: dict[str, ColumnRule] = {}
+    seed: int = Field(0, ge=0, lt=2**32)
+    sandbox: str = Field("", description="Set by replays: keeps their models and data apart")
+    cleaning: Cleaning = Cleaning()
+    training: Training = Training()
+    inference: Inference = Inference()
+    monitoring: Monitoring = Monitoring()
+    retraining: Retraining = Retraining()
+    prices: Prices = Prices()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        known = METRICS_BY_TASK[self.task]
+        if not self.metric:
+            object.__setattr__(self, "metric", known[0])
+        if self.metric not in known:
+            raise ValueError(
+                f"metric {self.metric!r} does not fit task {self.task!r}; {nearest(self.metric, known)}"
+            )
+        for role, column in (("time", self.time), ("group", self.group)):
+            if column == self.target:
+                raise ValueError(
+                    f"{role} and target are both {column!r}; the target is what is predicted"
+                )
+        if self.target in self.key:
+            raise ValueError(f"target {self.target!r} is part of the key; a key identifies a row")
+        if self.training.split == "time" and self.time is None:
+            raise ValueError("training.split is 'time' but the workload has no time column")
+        if self.training.split == "group" and self.group is None:
+            raise ValueError("training.split is 'group' but the workload has no group column")
+        if isinstance(self.training.holdout, timedelta) and self.split != "time":
+            raise ValueError(
+                f"training.holdout is a duration but the split is {self.split!r}, not by time; "
+                "name a time column, or give a share like 0.2"
+            )
+        return self
+
+    @property
+    def id(self) -> str:
+        """Name of the registered model and of the lake's folder."""
+        return f"{self.name}-{self.sandbox}" if self.sandbox else self.name
+
+    @property
+    def experiment(self) -> str:
+        """Name of the MLflow experiment."""
+        return f"{self.name}-replay" if self.sandbox else self.name
+
+    @property
+    def split(self) -> Literal["time", "group", "stratified", "kfold"]:
+        """How rows are divided, with ``auto`` resolved."""
+        if self.training.split != "auto":
+            return self.training.split
+        if self.time is not None:
+            return "time"
+        if self.group is not None:
+            return "group"
+        return "kfold" if self.task == "regression" else "stratified"
+
+    @property
+    def refits(self) -> bool:
+        """Whether the served model is fitted again with the holdout's rows."""
+        if self.training.refit == "auto":
+            return self.time is not None
+        return self.training.refit == "all"
+
+    @property
+    def log_target(self) -> bool:
+        """Whether models learn ``log(1 + target)``: what RMSLE rewards."""
+        return self.metric == "rmsle"
+
+    @property
+    def not_features(self) -> frozenset[str]:
+        """Columns that never enter a model."""
+        named = {self.target, self.time, self.group, *self.key, *self.ignore}
+        return frozenset(c for c in named if c)
+
+
+class Overrides(Frozen):
+    """What a person may change for one run."""
+
+    window: timedelta | None = Field(None, description="Length of the training window")
+    candidates: tuple[CandidateName, ...] | None = Field(
+        None, description="Estimators that compete"
+    )
+    folds: int | None = Field(None, ge=2, le=50, description="Folds of the cross-validation")
+    budget_minutes: float | None = Field(None, gt=0, description="No candidate starts after this")
+
+    def apply(self, workload: Workload) -> Workload:
+        """Return the workload with these changes."""
+        changes: dict[str, Any] = {
+            name: value
+            for name in ("window", "candidates", "folds")
+            if (value := getattr(self, name)) is not None
+        }
+        if self.budget_minutes is not None:
+            changes["budget"] = {"minutes": self.budget_minutes}
+        if not changes:
+            return workload
+        training = Training.model_validate(workload.training.model_dump() | changes)
+        return workload.model_copy(update={"training": training})
+
+
+def parse_workload(text: str, origin: str, variables: Mapping[str, str]) -> Workload:
+    """Read a workload from YAML.
+
+    Parameters
+    ----------
+    text
+        The YAML document.
+    origin
+        What to call it in errors: its path.
+    variables
+        Values for ``${NAME}`` in the text.
+
+    Raises
+    ------
+    WorkloadError
+        If the YAML is broken, gives a key twice, names an unknown key or an unset variable, or
+        describes a problem that makes no sense.
+    """
+    raw = _read_yaml(text, origin)
+    try:
+        return Workload.model_validate(_expand(raw, origin, variables))
+    except ValidationError as err:
+        problems = "; ".join(_explain(e) for e in err.errors())
+        stop = "" if problems.endswith((".", "?")) else "."
+        raise WorkloadError(
+            f"{origin}: {problems}{stop}", "`twinloop check FILE` reads it again."
+        ) from err
+
+
+def _read_yaml(text: str, origin: str) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        raw = YAML(typ="safe").load(io.StringIO(text))
+    except YAMLError as err:
+        reason = " ".join(str(err).split("To suppress this check")[0].split())
+        raise WorkloadError(f"{origin}: not valid YAML: {reason}") from err
+    if not isinstance(raw, dict):
+        raise WorkloadError(f"{origin}: expected keys like 'name:' and 'source:', found {raw!r}.")
+    return raw
+
+
+def _expand(value: Any, origin: str, variables: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {k: _expand(v, origin, variables) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expand(v, origin, variables) for v in value]
+    if not isinstance(value, str):
+        return value
+
+    def put(found: re.Match[str]) -> str:
+        name = found[1]
+        if name not in variables:
+            raise WorkloadError(
+                f"{origin}: {value!r} needs the variable {name}, which is not set.",
+                f"Set it: `export {name}=...`, or give `--var {name}=...`.",
+            )
+        return variables[name]
+
+    return _VARIABLE.sub(put, value)
+
+
+def _explain(error: Any) -> str:
+    """Turn one pydantic error into a sentence that names the key, the value and the way out."""
+    path = [str(p) for p in error["loc"]]
+    # pydantic adds the arm of a union it tried; no such key stands in the file.
+    if path[:1] == ["source"]:
+        del path[1:2]
+    if path[:2] == ["training", "holdout"]:
+        del path[2:]
+    where = ".".join(path) or "the file"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {where!r}. {nearest(path[-1], _keys_at(error['loc'][:-1]))}"
+    if error["type"] == "missing":
+        return f"key {where!r} is missing"
+    got = f" (got {error['input']!r:.80})" if path else ""
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _keys_at(path: tuple[Any, ...]) -> list[str]:
+    """List the keys that the model at a path knows."""
+    by_kind: dict[str, type[BaseModel]] = {
+        "files": FilesSource,
+        "bundled": BundledSource,
+        "simulated": SimulatedSource,
+    }
+    model: type[BaseModel] = Workload
+    for at, part in enumerate(path):
+        if at == 1 and path[0] == "source":
+            model = by_kind[str(part)]
+        elif (field := model.model_fields.get(str(part))) is not None:
+            arms = (field.annotation, *get_args(field.annotation))
+            inner = (a for a in arms if isinstance(a, type) and issubclass(a, BaseModel))
+            model = next(inner, model)
+    return list(model.model_fields)

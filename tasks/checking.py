@@ -1,0 +1,129 @@
+"""Checking: what a workload and its data come to, before anything runs or is written."""
+
+import time
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks import storage
+from tasks.fitting import split_table
+from tasks.preparing import refuse_too_many_bad, training_window
+from tasks.settings import settings
+from twinloop.cleaning import clean
+from twinloop.contract import ColumnContract, Contract, check_rows, infer_contract
+from twinloop.scorer import fit_scorer, learn_target
+from twinloop.splitting import Split
+from twinloop.window import Window
+from twinloop.workload import CandidateName, Frozen, Task, Workload
+
+_SAMPLE = 1000
+
+
+class ColumnLine(Frozen):
+    """What was understood of a column."""
+
+    name: str
+    role: str
+    kind: str
+    null_rate: float
+    domain: str
+
+
+class CheckResult(Frozen):
+    """What was understood of a workload and its data."""
+
+    workload: str
+    task: Task
+    target: str
+    metric: str
+    window: str
+    read: int
+    quarantined: int
+    rows: int
+    columns: tuple[ColumnLine, ...]
+    split: str
+    candidates: tuple[CandidateName, ...]
+    expected_seconds: float
+    estimate: str
+
+
+def check_workload(workload: Workload, window: Window | None, as_of: datetime) -> CheckResult:
+    """Read the data of a training, as training would, and write nothing.
+
+    Without a window, the newest training window that has rows is taken: of a table that ended long
+    ago, its last part.
+    """
+    origin = storage.origin(workload)
+    span = window or _newest(workload, as_of)
+    raw = storage.read_window(workload, span)
+    contract = infer_contract(raw, workload, origin)
+    checked = check_rows(raw, contract)
+    refuse_too_many_bad(checked, raw.num_rows, workload, origin)
+    table = clean(checked.good, contract, workload, origin).table
+    target = learn_target(table, workload)
+    split = split_table(table, target, workload)
+    return CheckResult(
+        workload=workload.name,
+        task=workload.task,
+        target=workload.target,
+        metric=workload.metric,
+        window=str(span or "all rows"),
+        read=raw.num_rows,
+        quarantined=checked.bad.num_rows,
+        rows=table.num_rows,
+        columns=tuple(_describe(c, table) for c in contract.columns),
+        split=split.description,
+        candidates=workload.training.candidates,
+        expected_seconds=_expected_seconds(table, contract, workload, split),
+        estimate=f"each candidate timed on {min(_SAMPLE, table.num_rows)} rows",
+    )
+
+
+def _newest(workload: Workload, as_of: datetime) -> Window | None:
+    if workload.time is None:
+        return None
+    ends = storage.time_span(workload)
+    last = ends[1] + timedelta(days=1) if ends else as_of
+    moment = min(as_of, last + workload.monitoring.labels_after)
+    return training_window(workload, moment)
+
+
+def _describe(column: ColumnContract, table: pa.Table) -> ColumnLine:
+    values = table.column(column.name)
+    if column.kind in ("number", "timestamp"):
+        ends = pc.min_max(values).as_py()
+        domain = f"{_brief(ends['min'])} to {_brief(ends['max'])}"
+    else:
+        levels = [str(v) for v in pc.unique(values.drop_null()).to_pylist()]
+        domain = (
+            f"{len(levels)}: {', '.join(sorted(levels)[:6])}{', ...' if len(levels) > 6 else ''}"
+        )
+    return ColumnLine(
+        name=column.name,
+        role=column.role,
+        kind=column.kind,
+        null_rate=column.null_rate,
+        domain=domain,
+    )
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _expected_seconds(
+    table: pa.Table, contract: Contract, workload: Workload, split: Split
+) -> float:
+    """Time each candidate on a sample and scale by rows: rough, and on the high side for trees."""
+    sample = table.take(pa.array(split.folds[-1][0][-_SAMPLE:]))
+    target = learn_target(table, workload)
+    fitted = sum(len(train) for train, _ in split.folds)
+    start = time.perf_counter()
+    for name in workload.training.candidates:
+        fit_scorer(sample, name, target, contract, workload, threads=settings().threads)
+    each = (time.perf_counter() - start) / sample.num_rows
+    # Twice more for the winner: judged, then fitted to serve.
+    return each * (fitted + 2 * table.num_rows / len(workload.training.candidates)) + 2.0

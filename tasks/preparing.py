@@ -1,0 +1,160 @@
+"""Preparing: from a source's rows to a snapshot named by its content."""
+
+import hashlib
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks import storage
+from tasks.metering import step
+from tasks.settings import settings
+from twinloop.cleaning import clean
+from twinloop.contract import REASON, Checked, Contract, check_rows, infer_contract
+from twinloop.errors import QuarantineError
+from twinloop.tables import content_digest
+from twinloop.window import Window, window_before
+from twinloop.workload import Frozen, Workload
+
+# Raise when the same source would now give another snapshot.
+_FORMAT = 1
+_ROWS = "rows.parquet"
+_BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+
+
+class Snapshot(Frozen):
+    """A handle to a prepared dataset.
+
+    Attributes
+    ----------
+    path
+        Its folder, absolute.
+    digest
+        SHA-256 of its full content; the folder's name.
+    read, rows
+        Rows that were read, and rows that are left.
+    quarantined
+        Rows that broke the contract, kept in ``bad.parquet`` beside.
+    dropped
+        Rows left out in cleaning, by reason.
+    reused
+        Whether it was there already.
+    """
+
+    path: Path
+    digest: str
+    read: int
+    rows: int
+    quarantined: int
+    dropped: dict[str, int]
+    contract: Contract
+    reused: bool = False
+
+    def table(self) -> pa.Table:
+        """Read its rows."""
+        return storage.read_parquet(self.path / _ROWS)
+
+
+def training_window(workload: Workload, as_of: datetime) -> Window | None:
+    """Return the newest rows with labels that a training at a time would take; None for all."""
+    if workload.time is None:
+        return None
+    lag = workload.monitoring.labels_after
+    if workload.training.window is None:
+        return Window(start=_BEGINNING, end=as_of - lag)
+    return window_before(as_of, workload.training.window, lag)
+
+
+@step
+def prepare_snapshot(workload: Workload, window: Window | None) -> Snapshot:
+    """Ingest, check and clean a window, and write what is left as a snapshot.
+
+    Raises
+    ------
+    QuarantineError
+        If more rows break the contract than the workload allows.
+    """
+    folder = settings().lake(workload) / "prepared"
+    index = folder / "index" / f"{_recipe(workload, window)}.json"
+    known = _look_up(index)
+    if known is not None:
+        return known
+    origin = storage.origin(workload)
+    raw = storage.read_window(workload, window)
+    contract = infer_contract(raw, workload, origin)
+    checked = check_rows(raw, contract)
+    refuse_too_many_bad(checked, raw.num_rows, workload, origin)
+    cleaned = clean(checked.good, contract, workload, origin)
+    digest = content_digest(cleaned.table)
+    snapshot = Snapshot(
+        path=folder / digest,
+        digest=digest,
+        read=raw.num_rows,
+        rows=cleaned.table.num_rows,
+        quarantined=checked.bad.num_rows,
+        dropped=cleaned.dropped,
+        contract=contract,
+    )
+    if not snapshot.path.is_dir():
+        with storage.new_folder(snapshot.path) as aside:
+            storage.write_parquet(cleaned.table, aside / _ROWS)
+            if checked.bad.num_rows:
+                storage.write_parquet(checked.bad, aside / "bad.parquet")
+    storage.write_text(index, snapshot.model_dump_json(indent=1))
+    return snapshot
+
+
+def _recipe(workload: Workload, window: Window | None) -> str:
+    """Name everything the snapshot hangs on: source, window, and the rules of its preparation."""
+    parts = workload.model_dump(
+        mode="json",
+        include={
+            "key",
+            "time",
+            "target",
+            "group",
+            "ignore",
+            "columns",
+            "cleaning",
+            "task",
+            "metric",
+        },
+    )
+    parts["inference"] = workload.inference.quarantine_limit
+    text = json.dumps([_FORMAT, storage.fingerprint(workload), str(window), parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _look_up(index: Path) -> Snapshot | None:
+    if not index.is_file():
+        return None
+    snapshot = Snapshot.model_validate_json(index.read_text(encoding="utf-8"))
+    if not (snapshot.path / _ROWS).is_file():
+        return None
+    return snapshot.model_copy(update={"reused": True})
+
+
+def refuse_too_many_bad(checked: Checked, read: int, workload: Workload, origin: str) -> None:
+    """Stop where more rows are bad than the workload allows.
+
+    Raises
+    ------
+    QuarantineError
+        With the share, the reasons and one of the values.
+    """
+    bad, limit = checked.bad, workload.inference.quarantine_limit
+    if bad.num_rows <= limit * read:
+        return
+    reasons = Counter(r for row in bad.column(REASON).to_pylist() for r in row.split(";"))
+    common, count = reasons.most_common(1)[0]
+    code, _, column = common.partition(":")
+    first = next(i for i, row in enumerate(bad.column(REASON).to_pylist()) if common in row)
+    value = bad.column(column)[first].as_py() if column in bad.schema.names else None
+    raise QuarantineError(
+        f"{origin}: {bad.num_rows} of {read} rows ({bad.num_rows / read:.1%}) break the contract, "
+        f"{limit:.1%} allowed; most often {code} in column {column!r} ({count} rows), "
+        f"like {value!r}.",
+        "Mend the source, describe the column under 'columns', or raise inference.quarantine_limit.",
+    )

@@ -1,0 +1,448 @@
+"""Registry: versions of a model in MLflow, verified before any alias points to them."""
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from tasks import storage
+from tasks.metering import step
+from tasks.preparing import Snapshot
+from tasks.settings import settings
+from tasks.tracking import TrackedRun, client, experiment_id, tracked_run
+from twinloop import serving
+from twinloop.contract import Contract
+from twinloop.errors import RegistryError
+from twinloop.logplan import Metric, Param, Tag, plan_verdict
+from twinloop.profile import Reference
+from twinloop.scorer import Scorer, files_digest, from_files, to_files
+from twinloop.verdict import Verdict
+from twinloop.window import format_instant
+from twinloop.workload import Frozen, Workload
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+_PROBE_ROWS = 200
+_TAG = "twinloop."
+
+
+class ModelFiles(Frozen):
+    """A handle to a fitted model that is not registered yet.
+
+    Attributes
+    ----------
+    folder
+        Holds ``served/`` (what is registered), ``judged/`` and ``probe.parquet``.
+    digest
+        SHA-256 over the files of ``served/``.
+    score
+        The metric on the holdout.
+    until
+        Time of the newest row it was fitted on, microseconds since 1970; None without time.
+    """
+
+    folder: Path
+    digest: str
+    score: float
+    until: int | None
+    rows: int
+
+    def judged(self) -> Scorer:
+        """Return the model that the holdout has judged: it never saw its rows."""
+        return from_files(serving.read_files(self.folder / "judged"))
+
+
+class ServedVersion(Frozen):
+    """A handle to a registered version."""
+
+    name: str
+    version: str
+    run_id: str
+    source: str
+    digest: str
+    metric: str
+    score: float
+    until: int | None
+    holdout: str
+    data_digest: str
+    trained_at: datetime
+
+    @property
+    def label(self) -> str:
+        """Short name, like ``v3``."""
+        return f"v{self.version}"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version in memory."""
+
+    scorer: Scorer
+    contract: Contract
+    reference: Reference
+
+
+def holdout_rule(workload: Workload) -> str:
+    """Name the rows that a version without time is never fitted on; empty if there are none."""
+    if workload.time is not None or workload.refits:
+        return ""
+    return f"{workload.training.holdout}:{workload.seed}"
+
+
+@contextmanager
+def work_folder(workload: Workload, run: TrackedRun) -> Iterator[Path]:
+    """Provide a folder for the files of one training, gone at its end."""
+    folder = settings().lake(workload) / "work" / run.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def save_model(
+    folder: Path,
+    served: Scorer,
+    judged: Scorer,
+    snapshot: Snapshot,
+    reference: Reference,
+    score: float,
+    until: int | None,
+    probe: pa.Table,
+) -> ModelFiles:
+    """Write a fitted model's files, with contract, reference profile and a probe."""
+    files = to_files(served) | {
+        serving.CONTRACT: snapshot.contract.model_dump_json(indent=1).encode(),
+        serving.REFERENCE: reference.model_dump_json().encode(),
+    }
+    for name, parts in (("served", files), ("judged", to_files(judged))):
+        (folder / name).mkdir()
+        for path, content in parts.items():
+            (folder / name / path).write_bytes(content)
+    rows = probe.slice(0, _PROBE_ROWS)
+    answers = served.columns(served.predict(rows))
+    for column, values in answers.items():
+        rows = rows.append_column(f"answer.{column}", values)
+    storage.write_parquet(rows, folder / "probe.parquet")
+    return ModelFiles(
+        folder=folder, digest=files_digest(files), score=score, until=until, rows=snapshot.rows
+    )
+
+
+@step
+def register_version(
+    workload: Workload, snapshot: Snapshot, model: ModelFiles, verdict: Verdict, run: TrackedRun
+) -> ServedVersion:
+    """Register a model as a new version, and verify it; no alias is touched.
+
+    Raises
+    ------
+    RegistryError
+        If what was registered does not load, has another digest, or answers a probe otherwise than
+        the model in memory did.
+    """
+    from mlflow.exceptions import MlflowException
+
+    mlflow_client = client()
+    try:
+        mlflow_client.create_registered_model(workload.id)
+    except MlflowException as err:
+        if "RESOURCE_ALREADY_EXISTS" not in str(err.error_code):
+            raise
+    tags = {
+        "digest": model.digest,
+        "metric": workload.metric,
+        "score": repr(model.score),
+        "until": "" if model.until is None else str(model.until),
+        "holdout": holdout_rule(workload),
+        "data_digest": snapshot.digest,
+        "trained_at": run.as_of.isoformat(),
+        "verdict": verdict.outcome,
+        "verdict_reason": verdict.reason,
+    }
+    run.log([Param("data_digest", snapshot.digest), Tag("twinloop.data_digest", snapshot.digest)])
+    info = _log_model(workload, snapshot, model, run)
+    created = mlflow_client.create_model_version(
+        workload.id,
+        info.model_uri,
+        run_id=run.run_id,
+        tags={_TAG + name: value for name, value in tags.items()},
+        model_id=info.model_id,
+    )
+    version = _handle(created)
+    _verify(version, model.folder / "probe.parquet")
+    run.log([Tag("twinloop.version", version.version)])
+    return version
+
+
+def _log_model(workload: Workload, snapshot: Snapshot, model: ModelFiles, run: TrackedRun) -> Any:
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    # The signature comes from the contract; an example would cost a call and say nothing more.
+    warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
+    mlflow_client = client()
+    # Model.log alone puts the model into the default experiment, whatever run it is given.
+    logged = mlflow_client.create_logged_model(
+        experiment_id(mlflow_client, workload.experiment), name="model", source_run_id=run.run_id
+    )
+    return Model.log(
+        artifact_path=None,
+        name="model",
+        model_id=logged.model_id,
+        flavor=mlflow.pyfunc,
+        run_id=run.run_id,
+        loader_module="twinloop.serving",
+        data_path=str(model.folder / "served"),
+        code_paths=[str(Path(serving.__file__).parent)],
+        signature=_signature(snapshot.contract, model.folder / "probe.parquet"),
+        pip_requirements=_requirements(model.folder / "served"),
+    )
+
+
+def _signature(contract: Contract, probe: Path) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    kinds = {
+        "number": DataType.double,
+        "boolean": DataType.boolean,
+        "category": DataType.string,
+        "timestamp": DataType.datetime,
+    }
+    inputs = [
+        ColSpec(kinds[c.kind], c.name, required=c.required)
+        for c in contract.select("time", "feature")
+    ]
+    answers = storage.read_parquet(probe)
+    outputs = [
+        ColSpec(_output_type(field.type), field.name.removeprefix("answer."))
+        for field in answers.schema
+        if field.name.startswith("answer.")
+    ]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+
+
+def _output_type(kind: pa.DataType) -> Any:
+    from mlflow.types import DataType
+
+    if pa.types.is_floating(kind):
+        return DataType.double
+    if pa.types.is_integer(kind):
+        return DataType.long
+    return DataType.boolean if pa.types.is_boolean(kind) else DataType.string
+
+
+def _requirements(served: Path) -> list[str]:
+    """Pin what loading this model takes, and no more."""
+    needed = ["mlflow", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn", "scipy"]
+    needed.append("xgboost-cpu" if (served / "model.ubj").exists() else "skops")
+    found = {d.metadata["Name"].lower() for d in metadata.distributions()}
+    if "xgboost-cpu" in needed and "xgboost-cpu" not in found:
+        needed[-1] = "xgboost"
+    return [f"{name}=={metadata.version(name)}" for name in needed]
+
+
+def _verify(version: ServedVersion, probe: Path) -> None:
+    """Ask what was registered what the model in memory was asked."""
+    loaded = load_version(version)
+    rows = storage.read_parquet(probe)
+    answers = loaded.scorer.columns(loaded.scorer.predict(rows))
+    for name, values in answers.items():
+        expected = rows.column(f"answer.{name}").combine_chunks()
+        if not values.equals(expected):
+            raise RegistryError(
+                f"{version.name} {version.label} was registered but answers {name!r} of the probe "
+                f"otherwise than the model in memory; no alias was moved."
+            )
+
+
+@lru_cache(maxsize=8)
+def load_version(version: ServedVersion) -> Loaded:
+    """Load a version's files, its digest checked before anything is read.
+
+    Raises
+    ------
+    RegistryError
+        If files are missing, or are not those that were registered.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    client()
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            local = Path(download_artifacts(artifact_uri=version.source, dst_path=place))
+            files = serving.read_files(local / "data" / "served")
+        except (MlflowException, OSError) as err:
+            raise RegistryError(
+                f"the files of {version.name} {version.label} at {version.source!r} "
+                f"cannot be read: {err}"
+            ) from err
+    digest = files_digest(files)
+    if digest != version.digest:
+        raise RegistryError(
+            f"the files of {version.name} {version.label} have digest {digest[:16]}, "
+            f"{version.digest[:16]} was registered: they were changed or damaged.",
+            "Roll back: `twinloop champion WORKLOAD --rollback VERSION`.",
+        )
+    return Loaded(
+        from_files({n: b for n, b in files.items() if n in serving.SCORER_FILES}),
+        Contract.model_validate_json(files[serving.CONTRACT]),
+        Reference.model_validate_json(files[serving.REFERENCE]),
+    )
+
+
+def _handle(found: "ModelVersion") -> ServedVersion:
+    tags = {k.removeprefix(_TAG): v for k, v in found.tags.items() if k.startswith(_TAG)}
+    if "digest" not in tags:
+        raise RegistryError(
+            f"version {found.version} of {found.name!r} was not registered by Twinloop: no digest."
+        )
+    return ServedVersion(
+        name=found.name,
+        version=str(found.version),
+        run_id=found.run_id or "",
+        source=found.source or "",
+        digest=tags["digest"],
+        metric=tags["metric"],
+        score=float(tags["score"]),
+        until=int(tags["until"]) if tags["until"] else None,
+        holdout=tags["holdout"],
+        data_digest=tags["data_digest"],
+        trained_at=datetime.fromisoformat(tags["trained_at"]),
+    )
+
+
+def find_champion(workload: Workload) -> ServedVersion | None:
+    """Return the version that serves, or None where there is none yet."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _handle(client().get_model_version_by_alias(workload.id, CHAMPION))
+    except MlflowException as err:
+        if err.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+@step
+def resolve_champion(workload: Workload) -> ServedVersion:
+    """Return the version that serves.
+
+    Raises
+    ------
+    RegistryError
+        If no version has been promoted yet.
+    """
+    champion = find_champion(workload)
+    if champion is None:
+        raise RegistryError(
+            f"{workload.id!r} has no champion to score with.",
+            f"Train one: `twinloop train {workload.name}`.",
+        )
+    return champion
+
+
+@step
+def current_champion(workload: Workload) -> ServedVersion | None:
+    """Return the version that serves, or None where there is none yet."""
+    return find_champion(workload)
+
+
+@step
+def apply_verdict(
+    workload: Workload,
+    version: ServedVersion,
+    champion: ServedVersion | None,
+    verdict: Verdict,
+    as_of: datetime,
+) -> str:
+    """Name the version champion or challenger, by the verdict; return the champion's number."""
+    if verdict.outcome == "promote":
+        move_champion(workload, version, champion, verdict, as_of)
+        return version.version
+    client().set_registered_model_alias(workload.id, CHALLENGER, version.version)
+    return champion.version if champion else ""
+
+
+def move_champion(
+    workload: Workload,
+    version: ServedVersion,
+    previous: ServedVersion | None,
+    verdict: Verdict,
+    as_of: datetime,
+) -> None:
+    """Point the champion alias to a version, and write down who, when, from, to and why."""
+    was = previous.version if previous else ""
+    with tracked_run(workload, "promotion", window=None, as_of=as_of, what=version.label) as run:
+        mlflow_client = client()
+        run.log(plan_verdict(verdict))
+        run.log(
+            [
+                Tag("twinloop.from", was),
+                Tag("twinloop.to", version.version),
+                Tag("twinloop.moved_at", format_instant(as_of)),
+                Metric(f"accuracy/{workload.metric}", verdict.challenger or version.score),
+                Tag("twinloop.accuracy", "fresh rows" if previous else "holdout"),
+            ]
+        )
+        mlflow_client.set_registered_model_alias(workload.id, CHAMPION, version.version)
+
+
+def roll_back(workload: Workload, number: str, as_of: datetime) -> ServedVersion:
+    """Make an earlier version champion again.
+
+    Raises
+    ------
+    RegistryError
+        If there is no such version, it does not load, or it serves already.
+    """
+    from mlflow.exceptions import MlflowException
+
+    champion = find_champion(workload)
+    try:
+        version = _handle(client().get_model_version(workload.id, number))
+    except MlflowException as err:
+        known = ", ".join(v.version for v in versions(workload)) or "none"
+        raise RegistryError(
+            f"{workload.id!r} has no version {number!r}; there are: {known}."
+        ) from err
+    if champion is not None and champion.version == version.version:
+        raise RegistryError(f"version {number} of {workload.id!r} is champion already.")
+    load_version(version)
+    verdict = Verdict(outcome="promote", reason="rolled back by hand", metric=workload.metric)
+    move_champion(workload, version, champion, verdict, as_of)
+    return version
+
+
+def versions(workload: Workload) -> list[ServedVersion]:
+    """Return all versions, the newest first."""
+    found = client().search_model_versions(f"name = '{workload.id}'")
+    return sorted((_handle(v) for v in found), key=lambda v: -int(v.version))
+
+
+def clear_champion(workload: Workload) -> None:
+    """Take the champion alias away, so that the next version is a first one: replays start so."""
+    if find_champion(workload) is not None:
+        client().delete_registered_model_alias(workload.id, CHAMPION)
+
+
+@step
+def cooldown_left(workload: Workload, as_of: datetime) -> timedelta:
+    """Return how long the newest version still rules out another training; zero if it does not."""
+    found = versions(workload)
+    if not found:
+        return timedelta(0)
+    return max(timedelta(0), workload.retraining.cooldown - (as_of - found[0].trained_at))

@@ -1,0 +1,124 @@
+"""Settings: where this installation keeps things, read from the environment when asked for."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from twinloop.errors import WorkloadError, nearest
+from twinloop.window import as_utc
+from twinloop.workload import Workload, parse_workload
+
+
+class Settings(BaseSettings):
+    """Where things are, from variables that start with ``TWINLOOP_``.
+
+    Attributes
+    ----------
+    home
+        Folder with ``data/`` and ``mlflow/``; default the current folder.
+    workload_file
+        One more workload file, known by the name it gives itself.
+    threads
+        Cores one estimator may use; default those this process may run on.
+    tracking_uri
+        MLflow's address, from ``MLFLOW_TRACKING_URI``; default SQLite under `home`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TWINLOOP_", frozen=True)
+
+    home: Path = Field(default_factory=Path.cwd)
+    workload_file: Path | None = None
+    threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+    tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
+
+    @property
+    def root(self) -> Path:
+        """The home folder, absolute."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def workloads(self) -> Path:
+        """Folder of the workload files."""
+        return self.root / "data" / "workloads"
+
+    @property
+    def store(self) -> Path:
+        """Folder of the embedded MLflow store."""
+        return self.root / "mlflow" / "store"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Address of MLflow: given, or SQLite under the home folder; always absolute."""
+        return self.tracking_uri or f"sqlite:///{self.store / 'mlflow.db'}"
+
+    @property
+    def prefect_home(self) -> Path:
+        """Folder of the embedded Prefect server."""
+        return self.root / ".prefect"
+
+    def lake(self, workload: Workload) -> Path:
+        """Return the folder of a workload's data."""
+        return self.root / "data" / "lake" / workload.id
+
+
+def settings() -> Settings:
+    """Read the settings from the environment as it is now."""
+    return Settings()
+
+
+def read_workload(path: Path) -> Workload:
+    """Read a workload file; ``${NAME}`` in it is filled from the environment.
+
+    Raises
+    ------
+    WorkloadError
+        If there is no such file or it does not describe a workload.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise WorkloadError(f"cannot read the workload file {str(path)!r}: {err}.") from err
+    return parse_workload(text, str(path), os.environ)
+
+
+def load_workload(ref: str) -> Workload:
+    """Find a workload by name.
+
+    Parameters
+    ----------
+    ref
+        The name, or ``<name>-<sandbox>`` for the copy a replay works in.
+
+    Raises
+    ------
+    WorkloadError
+        If no file of that name is known, naming the nearest.
+    """
+    here = settings()
+    name, _, sandbox = ref.partition("-")
+    if here.workload_file is not None:
+        own = read_workload(here.workload_file)
+        if own.name == name:
+            return own.model_copy(update={"sandbox": sandbox})
+    path = here.workloads / f"{name}.yaml"
+    if not path.is_file():
+        known = [p.stem for p in here.workloads.glob("*.yaml")]
+        raise WorkloadError(
+            f"no workload {name!r} in {str(here.workloads)!r}. {nearest(name, known)}",
+            "Give the path of a YAML file, or set TWINLOOP_HOME to the project's folder.",
+        )
+    found = read_workload(path)
+    if found.name != name:
+        raise WorkloadError(f"{path} calls itself {found.name!r}; file and name must agree.")
+    return found.model_copy(update={"sandbox": sandbox})
+
+
+def moment_of(as_of: datetime | None) -> datetime:
+    """Return the moment a run is meant for, UTC: given, else its scheduled time, else now."""
+    from prefect.runtime import flow_run
+
+    scheduled: datetime | None = flow_run.scheduled_start_time
+    return as_utc(as_of or scheduled or datetime.now(UTC))

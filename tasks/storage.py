@@ -1,0 +1,296 @@
+"""Storage: reading sources, and writing to the lake whole or not at all."""
+
+import glob
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from tasks.settings import settings
+from twinloop.errors import EmptyWindowError, SourceError, StorageError
+from twinloop.simulate import simulate_bikes
+from twinloop.tables import convert, require_columns
+from twinloop.window import Window
+from twinloop.workload import BundledSource, FilesSource, SimulatedSource, TimeParts, Workload
+
+_READ_ROWS = 65_536
+ROW = "row"
+
+
+def origin(workload: Workload) -> str:
+    """Say where a workload's rows come from, for errors."""
+    source = workload.source
+    if isinstance(source, FilesSource):
+        return f"source {str(_absolute(source.path))!r}"
+    name = source.dataset if isinstance(source, BundledSource) else source.generator
+    return f"{source.kind} source {name!r}"
+
+
+def fingerprint(workload: Workload) -> str:
+    """Tell cheaply whether a source may have changed: names, sizes and times of its files."""
+    source = workload.source
+    facts = [source.model_dump_json(), str(workload.time)]
+    if isinstance(source, FilesSource):
+        for path in _files(source):
+            stat = path.stat()
+            facts.append(f"{path}|{stat.st_size}|{stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def read_window(workload: Workload, window: Window | None) -> pa.Table:
+    """Read all rows of a window into memory.
+
+    Raises
+    ------
+    SourceError
+        If a file is missing, corrupt, or has a column of another type than the files before it.
+    EmptyWindowError
+        If no row falls into the window.
+    """
+    batches = list(read_batches(workload, window, _READ_ROWS))
+    if not batches:
+        raise _empty(workload, window)
+    try:
+        return pa.concat_tables(batches, promote_options="permissive").combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as err:
+        raise SourceError(
+            f"{origin(workload)}: a column has different types in different files: {err}",
+            "Write the files with one schema.",
+        ) from err
+
+
+def read_batches(workload: Workload, window: Window | None, rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of a window in tables of at most `rows` rows; empty ones are left out.
+
+    A row whose time cannot be read goes with its neighbour, so that the contract can name it.
+    """
+    for batch in _batches(workload.source, rows):
+        table = _with_time(batch, workload)
+        if window is not None and workload.time is not None:
+            table = _inside(table, workload, window)
+        if table.num_rows:
+            yield table
+
+
+def _empty(workload: Workload, window: Window | None) -> EmptyWindowError:
+    span = ""
+    ends = time_span(workload) if workload.time is not None else None
+    if ends is not None:
+        first, last = ends
+        span = f" Rows there are from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC."
+    return EmptyWindowError(
+        f"{origin(workload)}: no rows in the window {window or 'of all time'}.{span}",
+        "Choose another window with --window START/END or --as-of TIME.",
+    )
+
+
+def time_span(workload: Workload) -> tuple[datetime, datetime] | None:
+    """Return the times of the oldest and the newest row, UTC; None where no row has a time."""
+    ends = []
+    for batch in read_batches(workload, None, _READ_ROWS):
+        times = convert(batch.column(workload.time), "timestamp").values.to_pandas().dropna()
+        if len(times):
+            ends.append((times.min().to_pydatetime(), times.max().to_pydatetime()))
+    if not ends:
+        return None
+    return min(first for first, _ in ends), max(last for _, last in ends)
+
+
+def _with_time(table: pa.Table, workload: Workload) -> pa.Table:
+    source = workload.source
+    if workload.time is None:
+        return table
+    if isinstance(source, FilesSource) and source.time_from is not None:
+        table = _build_time(table, source.time_from, workload)
+    require_columns(table, {workload.time: "the time"}, origin(workload))
+    return table
+
+
+def _build_time(table: pa.Table, parts: TimeParts, workload: Workload) -> pa.Table:
+    named = {c: "part of the time" for c in (parts.date, parts.hour) if c}
+    require_columns(table, named, origin(workload))
+    times = convert(table.column(parts.date), "timestamp").values
+    if parts.hour is not None:
+        hours = convert(table.column(parts.hour), "number").values.to_pandas()
+        moved = times.to_pandas() + pd.to_timedelta(hours, unit="h")
+        times = pa.Array.from_pandas(moved).cast(pa.timestamp("us", tz="UTC"), safe=False)
+    kept = table.drop_columns([c for c in (workload.time,) if c in table.schema.names])
+    return kept.append_column(workload.time, times)
+
+
+def _inside(table: pa.Table, workload: Workload, window: Window) -> pa.Table:
+    times = convert(table.column(workload.time), "timestamp").values.to_pandas().ffill().bfill()
+    mask = ((times >= window.start) & (times < window.end)).to_numpy(bool)
+    return table if mask.all() else table.filter(pa.array(mask))
+
+
+def _batches(
+    source: FilesSource | BundledSource | SimulatedSource, rows: int
+) -> Iterator[pa.Table]:
+    if isinstance(source, FilesSource):
+        for path in _files(source):
+            yield from _file_batches(path, rows)
+        return
+    table = _bundled(source) if isinstance(source, BundledSource) else _simulated(source)
+    for start in range(0, table.num_rows, rows):
+        yield table.slice(start, rows)
+
+
+def _absolute(path: str) -> Path:
+    return settings().root / Path(path).expanduser()
+
+
+def _files(source: FilesSource) -> list[Path]:
+    pattern = str(_absolute(source.path))
+    found = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not found:
+        raise SourceError(
+            f"no file matches {pattern!r}.", "Check source.path; relative paths start at home."
+        )
+    return found
+
+
+def _file_batches(path: Path, rows: int) -> Iterator[pa.Table]:
+    try:
+        if path.suffix in (".csv", ".tsv", ".txt"):
+            yield from _csv_batches(path)
+        else:
+            # Without pre_buffer=False memory grows with the file.
+            with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+                for batch in file.iter_batches(batch_size=rows):
+                    yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
+        raise SourceError(
+            f"cannot read {str(path)!r} as {'CSV' if path.suffix == '.csv' else 'Parquet'}: {err}",
+            "Is it complete and of that format? Restore it, or take it out of source.path.",
+        ) from err
+
+
+def _csv_batches(path: Path) -> Iterator[pa.Table]:
+    """Read every column as text: what it is shows on all its rows, never on the first block."""
+    parsing = pa_csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
+    with path.open("rb") as file:
+        first = file.readline()
+    if not first.strip():
+        raise SourceError(f"{str(path)!r} is empty; expected a header and rows.")
+    header = pa_csv.read_csv(pa.BufferReader(first), parse_options=parsing).schema.names
+    converting = pa_csv.ConvertOptions(
+        column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True
+    )
+    with pa_csv.open_csv(path, parse_options=parsing, convert_options=converting) as reader:
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+
+
+def _bundled(source: BundledSource) -> pa.Table:
+    from sklearn import datasets
+
+    frame = getattr(datasets, f"load_{source.dataset}")(as_frame=True).frame
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    names = [n.replace(" ", "_") for n in table.schema.names]
+    return table.rename_columns(names).append_column(ROW, pa.array(np.arange(len(frame))))
+
+
+@lru_cache(maxsize=2)
+def _simulated(source: SimulatedSource) -> pa.Table:
+    return simulate_bikes(
+        seed=source.seed, hours=source.hours, start=source.start, drift=source.drift
+    )
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a table as one Parquet file with page checksums, synced to disk."""
+    with pq.ParquetWriter(path, table.schema, write_page_checksum=True) as writer:
+        writer.write_table(table)
+    sync(path)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a file of the lake, its checksums verified.
+
+    Raises
+    ------
+    StorageError
+        If it is missing or damaged.
+    """
+    try:
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as err:
+        raise StorageError(f"cannot read {str(path)!r}: {err}") from err
+
+
+def sync(path: Path) -> None:
+    """Make a file or folder durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Fill a folder aside and put it in place at the end; on any error nothing is left.
+
+    Parameters
+    ----------
+    final
+        Where it shall be. If it is there already, content-addressed, the new one is dropped.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses.
+    """
+    aside = final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        put_in_place(aside, final)
+    except OSError as err:
+        raise StorageError(f"cannot write {str(final)!r}: {err}") from err
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def put_in_place(aside: Path, final: Path) -> None:
+    """Rename a finished folder to its name, durably; keep what is there already."""
+    sync(aside)
+    try:
+        aside.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+    sync(final.parent)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a small file whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses.
+    """
+    aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(content, encoding="utf-8")
+        sync(aside)
+        aside.replace(path)
+        sync(path.parent)
+    except OSError as err:
+        raise StorageError(f"cannot write {str(path)!r}: {err}") from err
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,276 @@
+"""Tracking: one MLflow run for each run of a flow, with its accuracy, its time and its cost."""
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from tasks.metering import Meter, metered
+from tasks.settings import settings
+from twinloop.costs import cost_metrics
+from twinloop.errors import ServiceError
+from twinloop.logplan import LogItem, Metric, Param, Plot, Tag, Text
+from twinloop.window import Window, format_instant
+from twinloop.workload import Workload
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Kind = Literal[
+    "preparation",
+    "training",
+    "candidate",
+    "inference",
+    "monitoring",
+    "retraining",
+    "promotion",
+    "replay",
+]
+
+_VERBS: dict[Kind, str] = {
+    "preparation": "prepare",
+    "training": "train",
+    "candidate": "try",
+    "inference": "score",
+    "monitoring": "watch",
+    "retraining": "retrain",
+    "promotion": "promote",
+    "replay": "replay",
+}
+_ADDRESS = "MLFLOW_TRACKING_URI"
+_BATCH = 100
+_PROBE_SECONDS = 5.0
+
+
+@dataclass
+class TrackedRun:
+    """An open MLflow run.
+
+    Attributes
+    ----------
+    run_id
+        MLflow's.
+    as_of
+        The moment it is meant for, UTC.
+    replay
+        Run id of the replay it belongs to; empty outside of one.
+    rows
+        How many rows the run dealt with, once known.
+    """
+
+    run_id: str
+    workload: Workload
+    meter: Meter
+    as_of: datetime
+    replay: str
+    rows: int | None = None
+
+    def log(self, items: Iterable[LogItem]) -> None:
+        """Log items to MLflow."""
+        log_items(self.run_id, items)
+
+
+_CURRENT: ContextVar[TrackedRun | None] = ContextVar("run", default=None)
+
+
+def client() -> "MlflowClient":
+    """Return a client of MLflow, its address checked and its store made ready.
+
+    Raises
+    ------
+    ServiceError
+        If MLflow does not answer.
+    """
+    here = settings()
+    quiet()
+    import mlflow
+
+    _reach(here.mlflow_uri)
+    given = os.environ.get(_ADDRESS)
+    mlflow.set_tracking_uri(here.mlflow_uri)
+    mlflow.set_registry_uri(here.mlflow_uri)
+    if given is None:
+        # MLflow writes it down in the environment, where it would outlive a change of settings.
+        os.environ.pop(_ADDRESS, None)
+    return mlflow.MlflowClient()
+
+
+def quiet() -> None:
+    """Keep MLflow from calling home, from progress bars and from chatter; before its import."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+_reached: set[str] = set()
+
+
+def _reach(uri: str) -> None:
+    """Ask once whether MLflow is there, so that its absence is one error and no minutes of retries."""
+    if uri in _reached:
+        return
+    if uri.startswith("http"):
+        _reach_server(uri)
+    elif uri.startswith("sqlite:///"):
+        try:
+            folder = settings().store
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise ServiceError(f"cannot make MLflow's store {str(folder)!r}: {err}.") from err
+    _reached.add(uri)
+
+
+def _reach_server(uri: str) -> None:
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS):  # noqa: S310 - the scheme was checked
+            return
+    except urllib.error.HTTPError as err:
+        if err.code in (401, 403):
+            return  # it is there and wants credentials, which the client sends
+        raise ServiceError(f"MLflow at {uri} answers {err.code}.") from err
+    except OSError as err:
+        raise ServiceError(
+            f"MLflow at {uri} does not answer: {err}.",
+            "Start it, or unset MLFLOW_TRACKING_URI to use the embedded store.",
+        ) from err
+
+
+def experiment_id(mlflow_client: "MlflowClient", name: str) -> str:
+    """Return the id of an experiment, made where it is missing."""
+    from mlflow.exceptions import MlflowException
+
+    found = mlflow_client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    here = settings()
+    local = here.mlflow_uri.startswith("sqlite")
+    place = (here.store / "artifacts" / name).as_uri() if local else None
+    try:
+        return str(mlflow_client.create_experiment(name, artifact_location=place))
+    except MlflowException:
+        # Another process was faster.
+        again = mlflow_client.get_experiment_by_name(name)
+        if again is None:
+            raise
+        return str(again.experiment_id)
+
+
+@contextmanager
+def tracked_run(
+    workload: Workload, kind: Kind, *, window: Window | None, as_of: datetime, what: str = ""
+) -> Iterator[TrackedRun]:
+    """Open an MLflow run, and close it with its bill and its state, whatever happens.
+
+    Runs opened within become its children.
+
+    Parameters
+    ----------
+    workload
+        Gives the experiment and the prices.
+    kind
+        Which of the loops' jobs this is.
+    window
+        The data it is about.
+    as_of
+        The moment it is meant for, UTC.
+    what
+        A word for the run's name, where kind and time do not tell.
+    """
+    from mlflow.exceptions import MlflowException
+
+    mlflow_client = client()
+    try:
+        experiment = experiment_id(mlflow_client, workload.experiment)
+        name = " ".join(filter(None, (_VERBS[kind], workload.id, what, format_instant(as_of))))
+        tags = _tags(workload, kind, window, as_of)
+        run_id = mlflow_client.create_run(experiment, run_name=name, tags=tags).info.run_id
+        replay = tags.get("twinloop.replay", "")
+        if kind == "replay" and not replay:
+            replay = run_id
+    except MlflowException as err:
+        raise ServiceError(f"MLflow at {settings().mlflow_uri} refuses a run: {err}") from err
+    with metered() as meter:
+        run = TrackedRun(run_id, workload, meter, as_of, replay)
+        token = _CURRENT.set(run)
+        status = "FAILED"
+        try:
+            yield run
+            status = "FINISHED"
+        except (KeyboardInterrupt, SystemExit):
+            status = "KILLED"
+            raise
+        except Exception as err:
+            # A failed run says why; what it says must not hide the error itself.
+            with suppress(MlflowException):
+                mlflow_client.set_tag(run_id, "twinloop.error", str(err)[:4000])
+            raise
+        finally:
+            _CURRENT.reset(token)
+            _close(mlflow_client, run, status)
+
+
+def _tags(workload: Workload, kind: Kind, window: Window | None, as_of: datetime) -> dict[str, Any]:
+    from prefect.runtime import flow_run
+
+    tags = {
+        "twinloop.kind": kind,
+        "twinloop.workload": workload.id,
+        "twinloop.window": str(window or "all"),
+        "twinloop.as_of": format_instant(as_of),
+        "twinloop.currency": workload.prices.currency,
+    }
+    if flow_run.id:
+        tags["twinloop.prefect_flow_run_id"] = flow_run.id
+        tags["twinloop.prefect_url"] = flow_run.ui_url or ""
+    parent = _CURRENT.get()
+    if parent is not None:
+        tags["mlflow.parentRunId"] = parent.run_id
+        if parent.replay:
+            tags["twinloop.replay"] = parent.replay
+    return tags
+
+
+def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str) -> None:
+    costs = cost_metrics(run.meter.usage(), run.workload.prices, run.rows)
+    log_items(run.run_id, (Metric(name, value) for name, value in costs.items()))
+    mlflow_client.set_terminated(run.run_id, status)
+
+
+def log_items(run_id: str, items: Iterable[LogItem]) -> None:
+    """Log a plan: numbers and words in one batch, files one by one."""
+    from mlflow import entities
+
+    mlflow_client = client()
+    now = int(time.time() * 1000)
+    metrics, params, tags = [], [], []
+    for item in items:
+        match item:
+            case Metric(name, value, step):
+                metrics.append(entities.Metric(name, float(value), now, step))
+            case Param(name, value):
+                params.append(entities.Param(name, str(value)))
+            case Tag(name, text):
+                tags.append(entities.RunTag(name, text))
+            case Text(path, content):
+                mlflow_client.log_text(run_id, content, path)
+            case Plot(path, figure):
+                mlflow_client.log_figure(run_id, figure, path, save_kwargs={"dpi": 100})
+    for start in range(0, max(len(metrics), len(params), len(tags)), _BATCH):
+        part = slice(start, start + _BATCH)
+        mlflow_client.log_batch(run_id, metrics[part], params[part], tags[part])
+
+
+def current_run() -> TrackedRun | None:
+    """Return the run around this code, if there is one."""
+    return _CURRENT.get()

@@ -1,0 +1,60 @@
+"""Real things to test against: a Prefect server, and a SQLite MLflow store migrated once."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tasks.servers import set_environment
+
+ROOT = Path(__file__).parent.parent
+
+settings.register_profile(
+    "twinloop", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("twinloop")
+
+
+def pytest_configure() -> None:
+    """Keep Prefect and OpenMP as the command does, before anything imports them."""
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "TWINLOOP_WORKLOAD_FILE"):
+        os.environ.pop(name, None)
+    set_environment(ROOT / ".prefect" / "tests")
+
+
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[None]:
+    """Run one real Prefect server on a temporary database, for all tests that run flows."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
+
+
+@pytest.fixture(scope="session")
+def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a MLflow database once; every test works on a copy."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    folder = tmp_path_factory.mktemp("store")
+    database = folder / "mlflow.db"
+    SqlAlchemyStore(f"sqlite:///{database}", folder.as_uri()).engine.dispose()
+    return database
+
+
+@pytest.fixture
+def home(tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Provide a home folder with the shipped workloads and an empty MLflow store."""
+    store = tmp_path / "mlflow" / "store"
+    store.mkdir(parents=True)
+    shutil.copy(migrated_store, store / "mlflow.db")
+    shutil.copytree(ROOT / "data" / "workloads", tmp_path / "data" / "workloads")
+    monkeypatch.setenv("TWINLOOP_HOME", str(tmp_path))
+    return tmp_path

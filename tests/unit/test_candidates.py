@@ -1,0 +1,111 @@
+"""Candidates share one way to be fitted, asked and explained."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from twinloop.candidates import Predictor, Problem, fit_candidate, importance
+from twinloop.encoding import Encoding, Feature
+from twinloop.workload import CandidateName, Task
+
+CANDIDATES: tuple[CandidateName, ...] = get_args(CandidateName)
+ENCODING = Encoding(
+    features=(
+        Feature(name="noise", source="noise", how="number"),
+        Feature(name="level", source="level", how="category", levels=("a", "b", "c")),
+        Feature(name="signal", source="signal", how="number"),
+        Feature(name="empty", source="empty", how="number"),
+    )
+)
+
+
+def matrix(n_rows: int = 200) -> np.ndarray:
+    """Return noise, a code, the signal and a column of nothing, some of it missing."""
+    draw = np.random.default_rng(3)
+    X = draw.normal(size=(n_rows, 4))
+    X[:, 1] = draw.integers(0, 3, n_rows)
+    X[draw.random((n_rows, 4)) < 0.05] = np.nan
+    X[:, 3] = np.nan
+    return X.astype(np.float32)
+
+
+def fit(
+    name: CandidateName, task: Task, y: np.ndarray, n_classes: int = 0, metric: str = "rmse"
+) -> Predictor:
+    """Fit a candidate to this target."""
+    problem = Problem(task, n_classes, metric, seed=0, threads=1)
+    return fit_candidate(name, matrix(len(y)), y, ENCODING, problem)
+
+
+SIGNAL = np.nan_to_num(matrix()[:, 2]).astype(np.float64)
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+@pytest.mark.parametrize(("task", "n_classes"), [("binary", 2), ("multiclass", 3)])
+def test_probabilities_have_a_column_a_class(
+    name: CandidateName, task: Task, n_classes: int
+) -> None:
+    """They lie between 0 and 1 and sum to 1."""
+    y = np.digitize(SIGNAL, [0.0, 0.8][: n_classes - 1])
+    found = fit(name, task, y, n_classes, "log_loss").predict(matrix())
+    assert found.shape == (200, n_classes)
+    assert ((found >= 0) & (found <= 1)).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_class_absent_from_the_fold_has_no_chance(name: CandidateName) -> None:
+    """The columns are those of all classes, in their order, whatever the fold holds."""
+    y = np.where(SIGNAL > 0, 2, 0)
+    found = fit(name, "multiclass", y, 3, "log_loss").predict(matrix())
+    assert found.shape == (200, 3)
+    assert found[:, 1].max() < 0.1
+    if name != "baseline":
+        assert (found.argmax(axis=1) == y).mean() > 0.8
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_importance_finds_the_signal(name: CandidateName) -> None:
+    """Shares sum to 1 and the signal has the largest; a baseline uses nothing."""
+    shares = importance(fit(name, "regression", SIGNAL * 3), 4)
+    assert shares.shape == (4,)
+    if name == "baseline":
+        assert not shares.any()
+    else:
+        assert shares.sum() == pytest.approx(1.0)
+        assert shares.argmax() == 2
+        assert shares[3] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("name", CANDIDATES[1:])
+def test_importance_of_classes_finds_the_level(name: CandidateName) -> None:
+    """A coded column counts as one feature, however many codes it has."""
+    level = np.nan_to_num(matrix()[:, 1]).astype(int)
+    shares = importance(fit(name, "multiclass", level, 3, "log_loss"), 4)
+    assert shares.argmax() == 1
+
+
+@pytest.mark.parametrize(("metric", "constant"), [("mae", np.median), ("rmse", np.mean)])
+def test_the_baseline_is_the_best_constant(metric: str, constant: np.ufunc) -> None:
+    """The median for absolute errors, the mean for squared ones, the shares for classes."""
+    y = np.exp(SIGNAL)
+    found = fit("baseline", "regression", y, metric=metric).predict(matrix())
+    np.testing.assert_allclose(found, constant(y))
+    truths = (SIGNAL > 0.5).astype(int)
+    shares = fit("baseline", "binary", truths, 2, "log_loss").predict(matrix())
+    np.testing.assert_allclose(shares[:, 1], truths.mean())
+
+
+# Not XGBoost: on busy cores its threads wait for one another for seconds.
+@pytest.mark.parametrize("name", ["linear", "forest"])
+def test_threads_change_no_prediction(name: CandidateName) -> None:
+    """What a machine has to spare decides the time, not the result."""
+    X = matrix()
+    found = [
+        fit_candidate(
+            name, X, SIGNAL, ENCODING, Problem("regression", 0, "rmse", seed=0, threads=threads)
+        ).predict(X)
+        for threads in (1, 2)
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)

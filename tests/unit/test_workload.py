@@ -1,0 +1,232 @@
+"""A workload file is read strictly, and every refusal says what to change."""
+
+import pytest
+from pydantic import ValidationError
+
+from twinloop.errors import WorkloadError
+from twinloop.workload import METRICS_BY_TASK, Overrides, Workload, parse_workload
+
+LEAST = """
+name: bikes
+task: regression
+source: {kind: files, path: raw/*.parquet}
+target: rentals
+"""
+
+
+def read(more: str = "", text: str = LEAST, **variables: str) -> Workload:
+    """Read a workload of the least keys and some more."""
+    return parse_workload(text + more, "bikes.yaml", variables)
+
+
+def test_four_keys_are_enough() -> None:
+    """Everything but name, task, source and target has a default."""
+    workload = read()
+    assert workload.metric == "rmse"
+    assert workload.split == "kfold"
+    assert workload.training.folds == 5
+    assert workload.training.candidates[0] == "baseline"
+
+
+@pytest.mark.parametrize("missing", ["name", "task", "source", "target"])
+def test_the_four_keys_are_needed(missing: str) -> None:
+    """An error names the key that is missing."""
+    text = "\n".join(line for line in LEAST.splitlines() if not line.startswith(missing))
+    with pytest.raises(WorkloadError, match=f"bikes.yaml: key '{missing}' is missing"):
+        read(text=text)
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "near"),
+    [
+        ("trget: x", "trget", "target"),
+        ("training: {fold: 3}", "training.fold", "folds"),
+        ("training: {budget: {minuts: 3}}", "training.budget.minuts", "minutes"),
+        ("columns: {wind: {minimm: 3}}", "columns.wind.minimm", "minimum"),
+        ("columns: {files: {minimm: 3}}", "columns.files.minimm", "minimum"),
+        ("monitoring: {alfa: 3}", "monitoring.alfa", "alpha"),
+        ("retraining: {cooldwn: 3d}", "retraining.cooldwn", "cooldown"),
+    ],
+)
+def test_an_unknown_key_is_refused_at_each_depth(more: str, key: str, near: str) -> None:
+    """The error names the file, the key as the file spells it, and the nearest known."""
+    with pytest.raises(WorkloadError) as caught:
+        read(more)
+    assert f"bikes.yaml: unknown key '{key}'" in caught.value.message
+    assert f"'{near}'" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "near"),
+    [
+        ("{kind: files, path: a, pth: b}", "source.pth", "path"),
+        ("{kind: files, path: a, time_from: {date: d, huor: h}}", "source.time_from.huor", "hour"),
+        ("{kind: bundled, dataset: digits, datset: x}", "source.datset", "dataset"),
+        ("{kind: simulated, sed: 3}", "source.sed", "seed"),
+    ],
+)
+def test_an_unknown_key_of_a_source_is_refused(source: str, key: str, near: str) -> None:
+    """Each kind of source knows its own keys."""
+    with pytest.raises(WorkloadError) as caught:
+        read(text=LEAST.replace("{kind: files, path: raw/*.parquet}", source))
+    assert f"unknown key '{key}'" in caught.value.message
+    assert f"'{near}'" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("training: {folds: 1}", r"training.folds: .* 2 \(got 1\)"),
+        ("training: {candidates: [forst]}", r"training.candidates.0: .*'forest'.*\(got 'forst'\)"),
+        ("training: {window: 180}", r"training.window: 180 has no unit"),
+        ("training: {gap: -P1D}", r"training.gap: .*negative"),
+        ("training: {holdout: 0.95}", r"training.holdout: .*less than 0.9"),
+        ("training: {holdout: 5}", r"training.holdout: 5 has no unit"),
+        ("inference: {quarantine_limit: 2}", r"inference.quarantine_limit: .*\(got 2\)"),
+        ("key: rentals_id", r"key: .*\(got 'rentals_id'\)"),
+        ("columns: {a: {minimum: 5, maximum: 1}}", r"columns.a: minimum 5 is above maximum 1"),
+        ("columns: {a: {kind: number, levels: [x]}}", r"columns.a: .*'number' has no levels"),
+    ],
+)
+def test_a_wrong_value_is_named(more: str, told: str) -> None:
+    """The error names the key, what was wanted and what was given."""
+    with pytest.raises(WorkloadError, match=told):
+        read(more)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("metric: rmsl", "metric 'rmsl' does not fit task 'regression'.*'rmsle'"),
+        ("metric: accuracy", "metric 'accuracy' does not fit task 'regression'.*Known: mae"),
+        ("time: rentals", "time and target are both 'rentals'"),
+        ("group: rentals", "group and target are both 'rentals'"),
+        ("key: [rentals]", "target 'rentals' is part of the key"),
+        ("training: {split: time}", "no time column"),
+        ("training: {split: group}", "no group column"),
+        ("training: {holdout: 7d}", "holdout is a duration but the split is 'kfold'"),
+        ("time: at\ntraining: {split: kfold, holdout: 7d}", "holdout is a duration"),
+    ],
+)
+def test_a_problem_without_sense_is_refused(more: str, told: str) -> None:
+    """Keys that contradict one another are told apart, by name and value."""
+    with pytest.raises(WorkloadError, match=told):
+        read(more)
+
+
+@pytest.mark.parametrize("task", list(METRICS_BY_TASK))
+def test_a_metric_belongs_to_a_task(task: str) -> None:
+    """Each task takes its own metrics, and no other."""
+    text = LEAST.replace("regression", task)
+    for owner, metrics in METRICS_BY_TASK.items():
+        for metric in metrics:
+            if owner == task or metric in METRICS_BY_TASK[task]:  # type: ignore[index]
+                assert read(f"metric: {metric}", text).metric == metric
+            else:
+                with pytest.raises(WorkloadError, match=f"{metric!r} does not fit task"):
+                    read(f"metric: {metric}", text)
+
+
+@pytest.mark.parametrize(
+    "text", [LEAST + "target: other", LEAST + "training: {folds: 3, folds: 4}"]
+)
+def test_equal_keys_are_refused(text: str) -> None:
+    """A key given twice is an error, not the last one wins."""
+    with pytest.raises(WorkloadError, match=r"bikes.yaml: not valid YAML: .*duplicate key"):
+        read(text=text)
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: b: c", "just words", "'"])
+def test_what_is_no_mapping_is_refused(text: str) -> None:
+    """Broken YAML, or YAML of something else, is a WorkloadError that names the file."""
+    with pytest.raises(WorkloadError, match=r"bikes\.yaml: "):
+        read(text=text)
+
+
+def test_variables_are_put_in() -> None:
+    """``${NAME}`` is replaced inside strings, at any depth, and only from what was given."""
+    text = LEAST.replace("raw/*.parquet", "'${LAKE}/${YEAR}/*.parquet'")
+    assert read(text=text, LAKE="/lake", YEAR="2012").source.path == "/lake/2012/*.parquet"  # type: ignore[union-attr]
+
+
+def test_an_unset_variable_is_named() -> None:
+    """The error says which variable is needed where, and how to set it."""
+    with pytest.raises(WorkloadError) as caught:
+        read("description: for ${WHOM}")
+    assert caught.value.message.startswith("bikes.yaml: 'for ${WHOM}' needs the variable WHOM")
+    assert "export WHOM=" in caught.value.hint
+
+
+def test_a_workload_cannot_be_changed() -> None:
+    """Configuration is frozen, all the way down."""
+    workload = read()
+    with pytest.raises(ValidationError, match="frozen"):
+        workload.target = "other"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        workload.training.folds = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["Bikes", "../bikes", "bi kes", "1bikes", "", "b" * 65])
+def test_a_name_is_safe_as_a_folder(name: str) -> None:
+    """Names of models and folders are short words in small letters."""
+    with pytest.raises(WorkloadError, match="name: "):
+        read(text=LEAST.replace("bikes", repr(name)))
+
+
+def test_a_baseline_always_takes_part() -> None:
+    """It joins where it is not named, and only once."""
+    assert read("training: {candidates: [linear]}").training.candidates == ("baseline", "linear")
+    named = read("training: {candidates: [linear, baseline]}").training.candidates
+    assert named == ("linear", "baseline")
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "split"),
+    [
+        ("regression", "", "kfold"),
+        ("binary", "", "stratified"),
+        ("multiclass", "group: g", "group"),
+        ("binary", "group: g\ntime: t", "time"),
+        ("binary", "time: t\ntraining: {split: stratified}", "stratified"),
+    ],
+)
+def test_auto_finds_the_split(task: str, more: str, split: str) -> None:
+    """Time comes first, then groups, then classes; a named split wins."""
+    assert read(more, LEAST.replace("regression", task)).split == split
+
+
+def test_named_columns_are_no_features() -> None:
+    """Target, time, group, key and ignored columns never enter a model."""
+    workload = read("time: t\ngroup: g\nkey: [k]\nignore: [i]")
+    assert workload.not_features == {"rentals", "t", "g", "k", "i"}
+
+
+def test_a_sandbox_keeps_models_apart() -> None:
+    """A replay has its own model and experiment, another than the workload's."""
+    workload = read()
+    replayed = workload.model_copy(update={"sandbox": "r1"})
+    assert (workload.id, workload.experiment) == ("bikes", "bikes")
+    assert (replayed.id, replayed.experiment) == ("bikes-r1", "bikes-replay")
+
+
+def test_overrides_change_what_they_name() -> None:
+    """The rest of the workload stays as it was."""
+    workload = read("training: {window: 180d, gap: 1h}\ntime: t")
+    changed = Overrides.model_validate({"folds": 3, "candidates": ["linear"], "budget_minutes": 1})
+    training = changed.apply(workload).training
+    assert (training.folds, training.candidates, training.budget.minutes) == (
+        3,
+        ("baseline", "linear"),
+        1,
+    )
+    assert (training.window, training.gap) == (workload.training.window, workload.training.gap)
+    assert Overrides().apply(workload) is workload
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"folds": 1}, {"candidates": ["a.b"]}, {"budget_minutes": 0}, {"path": "/etc"}]
+)
+def test_overrides_refuse_what_does_not_fit(wrong: dict[str, object]) -> None:
+    """Only the documented settings, in their ranges; no path, no dotted name."""
+    with pytest.raises(ValidationError):
+        Overrides.model_validate(wrong)
