@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from twinloop.window import Window
+    from twinloop.workload import Overrides
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -308,7 +309,7 @@ def _duration(text: str) -> timedelta:
 
 def _overrides(
     history: str | None, candidates: str | None, folds: int | None, minutes: float | None
-) -> "BaseModel":
+) -> "Overrides":
     from pydantic import ValidationError
 
     from twinloop.errors import WorkloadError

@@ -45,7 +45,8 @@ def training(result: TrainingResult) -> None:
         )
     _console.print(table)
     say(
-        f"{result.board.split}; {result.metric} on the holdout: {result.holdout:.4g} ({result.winner})"
+        f"{result.board.split}; {result.metric} on the holdout: "
+        f"{result.holdout:.4g} ({result.winner})"
     )
     if result.board.skipped:
         say(f"not run, for lack of budget: {', '.join(result.board.skipped)}")
@@ -105,7 +106,8 @@ def replay(result: ReplayResult) -> None:
 
 def _months(result: ReplayResult, policy: PolicyResult) -> Table:
     table = _table(
-        f"{result.workload}, policy {policy.policy}: {result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}",
+        f"{result.workload}, policy {policy.policy}: "
+        f"{result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}",
         "month",
         "scored",
         "quarantined",
@@ -234,7 +236,8 @@ def check(found: CheckResult) -> None:
     """Print what was understood of a workload and its data."""
     say(f"[bold]{found.workload}[/]: {found.task} of {found.target!r}, judged by {found.metric}")
     say(
-        f"rows: {found.read} read ({found.window}), {found.quarantined} break the contract, {found.rows} left"
+        f"rows: {found.read} read ({found.window}), {found.quarantined} break the contract, "
+        f"{found.rows} left"
     )
     table = _table("Columns", "column", "role", "kind", "nulls", "range or levels", right="nulls")
     for c in found.columns:

@@ -157,4 +157,4 @@ def step(fn: Callable[P, R] | None = None, **options: Any) -> Any:
             if meter is not None:
                 meter.add_task(fn.__name__, time.perf_counter() - start)
 
-    return task(timed, cache_policy=NO_CACHE, **options)
+    return task(cache_policy=NO_CACHE, **options)(timed)

@@ -156,5 +156,6 @@ def refuse_too_many_bad(checked: Checked, read: int, workload: Workload, origin:
         f"{origin}: {bad.num_rows} of {read} rows ({bad.num_rows / read:.1%}) break the contract, "
         f"{limit:.1%} allowed; most often {code} in column {column!r} ({count} rows), "
         f"like {value!r}.",
-        "Mend the source, describe the column under 'columns', or raise inference.quarantine_limit.",
+        "Mend the source, describe the column under 'columns', or raise "
+        "inference.quarantine_limit.",
     )

@@ -221,12 +221,12 @@ def _signature(contract: Contract, probe: Path) -> Any:
         "category": DataType.string,
         "timestamp": DataType.datetime,
     }
-    inputs = [
+    inputs: list[Any] = [
         ColSpec(kinds[c.kind], c.name, required=c.required)
         for c in contract.select("time", "feature")
     ]
     answers = storage.read_parquet(probe)
-    outputs = [
+    outputs: list[Any] = [
         ColSpec(_output_type(field.type), field.name.removeprefix("answer."))
         for field in answers.schema
         if field.name.startswith("answer.")

@@ -1,4 +1,4 @@
-"""Scoring: a window from its source to published predictions, batch by batch, whole or not at all."""
+"""Scoring: a window from source to published predictions, in batches, whole or not at all."""
 
 import shutil
 from collections.abc import Iterator
@@ -236,10 +236,10 @@ def _without_repeats(
 
 
 def _schema(loaded: Loaded) -> pa.Schema:
-    """Return the schema of published predictions: key and time, answers, and where they are from."""
+    """Return the schema of what is published: key and time, answers, and who gave them."""
     answers = [pa.field(name, values.type) for name, values in loaded.scorer.no_answers().items()]
     made_by = [pa.field(MODEL_VERSION, pa.int64()), pa.field(MODEL_RUN, pa.string())]
-    return pa.schema([*loaded.contract.schema("key", "time"), *answers, *made_by])
+    return pa.schema([*loaded.contract.arrow_schema("key", "time"), *answers, *made_by])
 
 
 def _score(

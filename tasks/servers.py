@@ -31,7 +31,7 @@ _QUIET_SERVER = {
 
 
 def set_environment(home: Path) -> None:
-    """Keep Prefect in our folder, offline and quiet, unless told otherwise; before heavy imports."""
+    """Keep Prefect in our folder, offline and quiet; before it is imported."""
     quiet = {
         "DO_NOT_TRACK": "true",
         "PREFECT_HOME": str(home),
@@ -176,7 +176,7 @@ def _in_process(url: str) -> Iterator[None]:
 
 
 def _wait_for_records(url: str) -> None:
-    """Wait until the server has all logs and the records of all task runs: both travel behind us."""
+    """Wait until the server has all logs and all records of task runs: they travel behind us."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 

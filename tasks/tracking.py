@@ -114,7 +114,7 @@ _reached: set[str] = set()
 
 
 def _reach(uri: str) -> None:
-    """Ask once whether MLflow is there, so that its absence is one error and no minutes of retries."""
+    """Ask once whether MLflow is there: its absence is one error, no minutes of retries."""
     if uri in _reached:
         return
     if uri.startswith("http"):

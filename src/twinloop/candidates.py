@@ -95,7 +95,9 @@ def fit_candidate(
     """
     if name == "xgboost":
         return Predictor("xgboost", _boost(X, y, problem), problem.n_classes)
-    estimator = _BUILDERS[name](encoding, problem)
+    # A fold may hold one class only: there is nothing to learn then but that class.
+    one_class = problem.n_classes > 0 and len(np.unique(y)) < 2
+    estimator = _BUILDERS["baseline" if one_class else name](encoding, problem)
     return Predictor("sklearn", estimator.fit(X, y), problem.n_classes)
 
 

@@ -12,7 +12,8 @@ from twinloop.errors import ColumnError
 from twinloop.tables import ARROW_TYPES, Typed, convert, infer_kind, require_columns
 from twinloop.workload import ColumnRule, Frozen, Kind, Workload
 
-REASON = "reason"
+REASON = "quarantine_reason"
+_LARGEST = float(np.finfo(np.float32).max)
 _ROLES = ("key", "time", "group", "target", "feature")
 
 
@@ -49,7 +50,7 @@ class Contract(Frozen):
         """Names of the columns a model may see."""
         return tuple(c.name for c in self.select("feature"))
 
-    def schema(self, *roles: str) -> pa.Schema:
+    def arrow_schema(self, *roles: str) -> pa.Schema:
         """Arrow schema of the conforming columns that play one of these roles."""
         return pa.schema([(c.name, c.arrow_type) for c in self.select(*roles)])
 
@@ -63,7 +64,8 @@ class Checked:
     good : pa.Table
         Conforming rows, typed, in their order.
     bad : pa.Table
-        The other rows as they came, with the column ``reason``: codes and columns, joined by ``;``.
+        The other rows as they came, and in ``quarantine_reason`` the codes and columns, joined by
+        ``;``.
     kept : np.ndarray of bool, shape (n_rows,)
         True for the good rows.
     """
@@ -110,8 +112,8 @@ def infer_contract(table: pa.Table, workload: Workload, origin: str) -> Contract
         workload.target: "the target",
         **({workload.time: "the time"} if workload.time else {}),
         **({workload.group: "the group"} if workload.group else {}),
-        **{c: "named under 'columns'" for c in workload.columns},
-        **{c: "named under 'ignore'" for c in workload.ignore},
+        **dict.fromkeys(workload.columns, "named under 'columns'"),
+        **dict.fromkeys(workload.ignore, "named under 'ignore'"),
     }
     require_columns(table, named, origin)
     roles = roles_of(workload, table.schema.names)
@@ -120,8 +122,8 @@ def infer_contract(table: pa.Table, workload: Workload, origin: str) -> Contract
     )
     if "feature" not in roles.values():
         raise ColumnError(
-            f"{origin}: no feature is left; columns are {table.schema.names}, and key, time, target "
-            f"and ignored columns are {sorted(workload.not_features)}."
+            f"{origin}: no feature is left; columns are {table.schema.names}, and key, time, "
+            f"target and ignored columns are {sorted(workload.not_features)}."
         )
     return Contract(columns=columns)
 
@@ -211,7 +213,7 @@ def check_rows(table: pa.Table, contract: Contract, *, roles: tuple[str, ...] = 
     broken = np.zeros(table.num_rows, bool)
     for _, _, mask in hits:
         broken |= mask
-    good = pa.table({c.name: typed[c.name].values for c in columns}, contract.schema(*roles))
+    good = pa.table({c.name: typed[c.name].values for c in columns}, contract.arrow_schema(*roles))
     bad = with_reason(table, broken, _reasons(hits, broken))
     return Checked(good.filter(pa.array(~broken)), bad, ~broken)
 
@@ -265,8 +267,9 @@ def _outside(values: pa.Array, column: ColumnContract) -> np.ndarray:
     floats = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     low = -np.inf if column.minimum is None else column.minimum
     high = np.inf if column.maximum is None else column.maximum
-    # Nulls arrive as NaN and are nobody's fault here; infinities are out of any range.
-    return (floats < low) | (floats > high) | np.isinf(floats)
+    # Nulls arrive as NaN and are nobody's fault here. What float32 cannot hold, infinities
+    # included, would reach the model as infinite.
+    return (floats < low) | (floats > high) | (np.abs(floats) > _LARGEST)
 
 
 def _reasons(hits: list[Hit], broken: np.ndarray) -> list[str]:

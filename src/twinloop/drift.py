@@ -243,28 +243,33 @@ def decide(
 
     Labels outrank everything. Without them, drift of what the model leans on is reason enough.
     """
-    reasons: list[str] = []
-    telling = [f for f in features if f.drifted and f.importance >= _MATTERS]
-    for f in features:
-        if f.drifted:
-            note = "" if f.importance >= _MATTERS else ", which the model hardly uses"
-            what = "predictions" if f.column == PREDICTION else f.column
-            reasons.append(f"{what} drifted: distance {f.distance:.2f}, p {f.p_value:.2g}{note}")
-    if quarantine_share > workload.inference.quarantine_limit / 2:
-        reasons.append(f"{quarantine_share:.1%} of the rows are quarantined")
-    action: Action = (
-        "watch" if telling or len(reasons) > len([f for f in features if f.drifted]) else "fine"
-    )
-    if harm is not None:
-        change = f"{harm.metric} {harm.realised:.4g} on {harm.n_rows} labelled rows, {harm.expected:.4g} expected"
-        reasons.insert(0, f"{change}, p {harm.p_value:.2g}")
-        if harm.harmful:
-            action = "retrain"
-    elif telling:
+    drifted = [f for f in features if f.drifted]
+    telling = [f for f in drifted if f.importance >= _MATTERS]
+    crowded = quarantine_share > workload.inference.quarantine_limit / 2
+    action: Action = "watch" if telling or crowded else "fine"
+    if harm.harmful if harm is not None else telling:
         action = "retrain"
-        reasons.append("no labels yet to tell whether it hurts")
+    reasons = [_say_harm(harm)] if harm is not None else []
+    reasons += [_say_drift(f) for f in drifted]
+    if crowded:
+        reasons.append(f"{quarantine_share:.1%} of the rows are quarantined")
     if not features:
         reasons.append("too few rows yet to compare with windows of the past")
-    elif not reasons:
+    elif not drifted:
         reasons.append("no column drifted")
+    elif harm is None:
+        reasons.append("no labels yet to tell whether it hurts")
     return Decision(action=action, reasons=tuple(reasons), features=features, harm=harm)
+
+
+def _say_harm(harm: Harm) -> str:
+    return (
+        f"{harm.metric} {harm.realised:.4g} on {harm.n_rows} labelled rows, "
+        f"{harm.expected:.4g} expected, p {harm.p_value:.2g}"
+    )
+
+
+def _say_drift(feature: FeatureDrift) -> str:
+    what = "predictions" if feature.column == PREDICTION else feature.column
+    note = "" if feature.importance >= _MATTERS else ", which the model hardly uses"
+    return f"{what} drifted: distance {feature.distance:.2f}, p {feature.p_value:.2g}{note}"

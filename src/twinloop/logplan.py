@@ -186,8 +186,8 @@ def model_card(
 
 ## Limits
 
-Predictions are worth what the contract promises: rows outside its ranges are quarantined, not scored.
-Levels of a category that were not in the training rows are treated as missing.
+Predictions are worth what the contract promises: rows outside its ranges are quarantined, not
+scored. Levels of a category that were not in the training rows are treated as missing.
 """
 
 

@@ -1,6 +1,7 @@
 """Plots of a training: figures without a window, a display or a global state."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -147,7 +148,7 @@ def drift_plot(columns: tuple[tuple[str, float, bool], ...]) -> Figure:
 
 
 def replay_plot(
-    ends: dict[str, list[np.datetime64]], errors: dict[str, list[float]], metric: str
+    ends: dict[str, list[datetime]], errors: dict[str, list[float]], metric: str
 ) -> Figure:
     """Draw the error over time, one line a policy."""
     figure, axes = _figure("Replay: error by tick", "time, UTC", metric)

@@ -156,8 +156,8 @@ def _bins(name: str, values: np.ndarray, n_levels: int) -> ColumnProfile:
     if n_levels:
         return ColumnProfile(name=name, counts=(0,) * n_levels)
     known = values[np.isfinite(values)].astype(np.float64)
-    cuts = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(known) else []
-    edges = tuple(float(e) for e in cuts)
+    shares = np.linspace(0, 1, _BINS + 1)[1:-1]
+    edges = tuple(np.unique(np.quantile(known, shares)).tolist()) if len(known) else ()
     return ColumnProfile(name=name, edges=edges, counts=(0,) * (len(edges) + 1))
 
 

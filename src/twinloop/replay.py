@@ -8,8 +8,8 @@ from typing import Literal, Self
 from pydantic import ValidationError
 
 from twinloop.errors import WorkloadError, nearest
-from twinloop.window import format_duration, parse_duration
-from twinloop.workload import Duration, Frozen
+from twinloop.window import Duration, format_duration, parse_duration
+from twinloop.workload import Frozen
 
 PolicyKind = Literal["never", "every", "drift"]
 

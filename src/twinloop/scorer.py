@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from twinloop.candidates import CandidateName, Predictor, Problem, fit_candidate
+from twinloop.candidates import Predictor, Problem, fit_candidate
 from twinloop.contract import Contract
 from twinloop.encoding import Encoding, fit_encoding
 from twinloop.errors import RegistryError, TargetError
-from twinloop.workload import Frozen, Task, Workload
+from twinloop.workload import CandidateName, Frozen, Task, Workload
 
 _INTEGER = re.compile(r"-?[0-9]{1,30}")
 
@@ -44,7 +44,7 @@ class Target(Frozen):
         if self.task == "regression":
             values: np.ndarray = column.cast(pa.float64()).to_numpy()
             return values
-        at = {label: i for i, label in enumerate(self.classes)}
+        at: dict[str | None, int] = {label: i for i, label in enumerate(self.classes)}
         labels = class_labels(column)
         return np.fromiter((at.get(v, -1) for v in labels), np.int64, len(labels))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from twinloop.contract import Contract, check_rows
+from twinloop.contract import REASON, Contract, check_rows
 from twinloop.errors import ColumnError
 from twinloop.scorer import Scorer, from_files
 
@@ -46,7 +46,7 @@ class PandasModel:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         checked = check_rows(table, self.contract, roles=("time", "feature"))
         if checked.bad.num_rows:
-            reasons = sorted(set(checked.bad.column("reason").to_pylist()))
+            reasons = sorted(set(checked.bad.column(REASON).to_pylist()))
             raise ColumnError(f"{checked.bad.num_rows} rows break the contract: {reasons[:5]}.")
         columns = self.scorer.columns(self.scorer.predict(checked.good))
         return pa.table(columns).to_pandas()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -117,7 +118,7 @@ def _expanding(
     ordered = np.sort(times[train])
     bounds = [int(ordered[len(ordered) * k // (n_folds + 1)]) for k in range(1, n_folds + 1)]
     bounds.append(int(ordered[-1]) + 1)
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in pairwise(bounds):
         fitted = train[times[train] < start - gap]
         valid = train[(times[train] >= start) & (times[train] < end)]
         if len(fitted) and len(valid):
@@ -175,6 +176,7 @@ def _cross(
     from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
     if kind == "group":
+        assert groups is not None  # noqa: S101 - the workload was validated
         n_groups = len(np.unique(groups))
         if n_groups < n_folds:
             raise EmptyWindowError(f"{n_groups} groups are too few for {n_folds} folds.")

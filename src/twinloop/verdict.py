@@ -106,7 +106,9 @@ def compare(
     gain = metric.gain(new, old)
     return Verdict(
         outcome=outcome,
-        reason=f"{metric.name} {old:.4g} -> {new:.4g}: gain {gain:+.4g} in [{low:+.4g}, {high:+.4g}]",
+        reason=(
+            f"{metric.name} {old:.4g} -> {new:.4g}: gain {gain:+.4g} in [{low:+.4g}, {high:+.4g}]"
+        ),
         metric=metric.name,
         champion=old,
         challenger=new,

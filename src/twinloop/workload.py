@@ -200,7 +200,8 @@ class Workload(Frozen):
             object.__setattr__(self, "metric", known[0])
         if self.metric not in known:
             raise ValueError(
-                f"metric {self.metric!r} does not fit task {self.task!r}; {nearest(self.metric, known)}"
+                f"metric {self.metric!r} does not fit task {self.task!r}; "
+                f"{nearest(self.metric, known)}"
             )
         for role, column in (("time", self.time), ("group", self.group)):
             if column == self.target:

@@ -85,7 +85,7 @@ def test_good_and_quarantined_are_all_rows(table: pa.Table) -> None:
 def test_good_rows_conform(table: pa.Table) -> None:
     """They have the contract's types, lie in its ranges and domains, and lack nothing required."""
     good = check_rows(table, CONTRACT).good
-    assert good.schema == CONTRACT.schema("key", "time", "group", "target", "feature")
+    assert good.schema == CONTRACT.arrow_schema("key", "time", "group", "target", "feature")
     for column in CONTRACT.columns:
         cells = good.column(column.name)
         values = cells.drop_null().to_pylist() if column.kind != "timestamp" else []
