@@ -1,6 +1,7 @@
 """The `twinloop` command. Heavy imports are late: help answers at once."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ def main() -> None:
     """Run the command; errors a user can mend are one message and status 1."""
     from twinloop.errors import TwinloopError
 
+    # Being asked to stop ends runs as interrupted ones, and stops the server we started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app()
     except TwinloopError as err:

@@ -46,7 +46,7 @@ def train_model(
         snapshot = prepare_snapshot(spec, span)
         run.rows = snapshot.rows
         champion = current_champion(spec)
-        board = compare_candidates(spec, snapshot, span, run)
+        board = compare_candidates(spec, snapshot, span, work, run)
         model = fit_winner(spec, snapshot, board, span, work, run)
         verdict = judge(spec, snapshot, model, champion, run)
         version = register_version(spec, snapshot, model, verdict, run)

@@ -1,8 +1,10 @@
 """Fitting: candidates cross-validated, the winner fitted, and judged against the champion."""
 
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +21,7 @@ from twinloop.errors import ColumnError
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
 from twinloop.logplan import Text, model_card, plan_candidate, plan_training, plan_verdict
 from twinloop.profile import Reference, combine, learn_binning, window_numbers
-from twinloop.results import CandidateResult, FoldScore, Leaderboard
+from twinloop.results import CandidateResult, FoldScore, Leaderboard, rank
 from twinloop.scorer import Predictions, Scorer, Target, fit_scorer, learn_target
 from twinloop.splitting import Split, split_rows
 from twinloop.tables import row_hashes
@@ -28,6 +30,47 @@ from twinloop.window import Window
 from twinloop.workload import CandidateName, Workload
 
 _MICROSECOND = 1_000_000
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Predictions of each fold's validation rows by the model fitted without them.
+
+    Attributes
+    ----------
+    rows : np.ndarray of int64, shape (n_rows,)
+        Places in the snapshot, increasing.
+    predictions
+        Of these rows.
+    """
+
+    rows: np.ndarray
+    predictions: Predictions
+
+    @classmethod
+    def of(cls, folds: list[tuple[np.ndarray, Predictions]]) -> Self:
+        """Put the folds together."""
+        rows = np.concatenate([r for r, _ in folds])
+        order = np.argsort(rows, kind="stable")
+        values = np.concatenate([p.value for _, p in folds])[order]
+        shares = [p.probability for _, p in folds if p.probability is not None]
+        return cls(
+            rows[order], Predictions(values, np.concatenate(shares)[order] if shares else None)
+        )
+
+    def save(self, path: Path) -> None:
+        """Write to a file."""
+        probability = self.predictions.probability
+        shares = np.empty((0, 0)) if probability is None else probability
+        np.savez(path, rows=self.rows, value=self.predictions.value, probability=shares)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read from a file."""
+        with np.load(path) as arrays:
+            shares = arrays["probability"]
+            known = shares if shares.shape[1] else None
+            return cls(arrays["rows"], Predictions(arrays["value"], known))
 
 
 @lru_cache(maxsize=1)
@@ -57,9 +100,12 @@ def split_table(table: pa.Table, target: Target, workload: Workload) -> Split:
 
 @step
 def compare_candidates(
-    workload: Workload, snapshot: Snapshot, window: Window | None, run: TrackedRun
+    workload: Workload, snapshot: Snapshot, window: Window | None, work: Path, run: TrackedRun
 ) -> Leaderboard:
-    """Cross-validate every candidate, each in a child run, as long as the budget lasts."""
+    """Cross-validate every candidate, each in a child run, as long as the budget lasts.
+
+    Predictions of the folds' validation rows are left in `work`.
+    """
     table = _rows(snapshot.path)
     target = learn_target(table, workload)
     split = split_table(table, target, workload)
@@ -71,13 +117,12 @@ def compare_candidates(
             skipped.append(name)
             continue
         with tracked_run(workload, "candidate", window=window, as_of=run.as_of, what=name) as child:
-            result = _cross_validate(table, name, target, split, snapshot, workload)
+            result, unseen = _cross_validate(table, name, target, split, snapshot, workload)
+            unseen.save(work / f"{name}.npz")
             child.rows = result.rows
             child.log(plan_candidate(result))
         results.append(result)
-    better = METRICS[workload.metric].greater_is_better
-    ranked = sorted(results, key=lambda r: -r.valid if better else r.valid)
-    return Leaderboard(candidates=tuple(ranked), skipped=tuple(skipped), split=split.description)
+    return Leaderboard(candidates=rank(results), skipped=tuple(skipped), split=split.description)
 
 
 def _cross_validate(
@@ -87,31 +132,34 @@ def _cross_validate(
     split: Split,
     snapshot: Snapshot,
     workload: Workload,
-) -> CandidateResult:
+) -> tuple[CandidateResult, OutOfFold]:
     """Fit everything, encoding included, within each fold."""
     metric = METRICS[workload.metric]
-    scores, fitting, predicting, cpu = [], 0.0, 0.0, time.process_time()
+    scores, unseen, fitting, predicting = [], [], 0.0, 0.0
     for train, valid in split.folds:
         start = time.perf_counter()
         fitted, held = table.take(pa.array(train)), table.take(pa.array(valid))
         scorer = _fit(fitted, name, target, snapshot, workload)
         middle = time.perf_counter()
-        parts = (fitted, held)
-        train_score, valid_score = (
-            metric.score(target.encode(p.column(target.name)), scorer.predict(p)) for p in parts
+        seen, unseen_now = scorer.predict(fitted), scorer.predict(held)
+        truths = [target.encode(part.column(target.name)) for part in (fitted, held)]
+        scores.append(
+            FoldScore(
+                train=metric.score(truths[0], seen), valid=metric.score(truths[1], unseen_now)
+            )
         )
-        scores.append(FoldScore(train=train_score, valid=valid_score))
+        unseen.append((valid, unseen_now))
         fitting += middle - start
         predicting += time.perf_counter() - middle
-    return CandidateResult(
+    result = CandidateResult(
         name=name,
         metric=metric.name,
         folds=tuple(scores),
         fit_seconds=fitting,
         predict_seconds=predicting,
-        cpu_seconds=time.process_time() - cpu,
         rows=sum(len(valid) for _, valid in split.folds),
     )
+    return result, OutOfFold.of(unseen)
 
 
 def _fit(
@@ -143,8 +191,11 @@ def fit_winner(
     served = _fit(table, name, target, snapshot, workload) if workload.refits else judged
     predictions, y = judged.predict(held), target.encode(held.column(target.name))
     score = METRICS[workload.metric].score(y, predictions)
-    reference = _reference(judged, train, held, y, predictions, workload)
     times = times_of(held, workload)
+    losses = _block_losses(y, predictions, loss_blocks(held, workload), workload)
+    unseen = OutOfFold.load(work / f"{name}.npz")
+    rows = table.take(pa.array(unseen.rows))
+    reference = _reference(judged, rows, unseen.predictions, losses, workload)
     run.log(plan_training(workload, board, target, (y, predictions, times), score, reference))
     card = model_card(
         workload,
@@ -168,36 +219,36 @@ def _until(times: np.ndarray | None) -> int | None:
 
 def _reference(
     scorer: Scorer,
-    train: pa.Table,
-    held: pa.Table,
-    y: np.ndarray,
-    predictions: Predictions,
+    table: pa.Table,
+    unseen: Predictions,
+    losses: np.ndarray,
     workload: Workload,
 ) -> Reference:
-    """Profile the training rows, window by window, and the holdout's losses, block by block.
+    """Profile rows window by window, with predictions of models that had not seen them.
 
-    Predictions of rows a model was fitted on are too good to compare with: the profile of
-    predictions is that of the holdout.
+    Predictions of rows a model was fitted on are too good to compare later ones with.
     """
-    X = scorer.encoding.encode(train)
-    fitted = scorer.predict_matrix(X)
-    binning = learn_binning(scorer.encoding, X, predictions, scorer.target)
+    X = scorer.encoding.encode(table)
+    binning = learn_binning(scorer.encoding, X, unseen, scorer.target)
     span = int(workload.monitoring.window.total_seconds() * _MICROSECOND)
-    at = window_numbers(times_of(train, workload), train.num_rows, span)
-    windows = [binning.count(X[at == i], fitted.take(at == i)) for i in np.unique(at)]
-    metric = watched_metric(workload.metric)
-    assert metric.row_loss is not None  # noqa: S101 - watched metrics have one
-    blocks = loss_blocks(held, workload)
-    whole = combine(windows, binning)
-    unseen = binning.count(scorer.encoding.encode(held), predictions).columns[-1]
+    at = window_numbers(times_of(table, workload), table.num_rows, span)
+    windows = [binning.count(X[at == i], unseen.take(at == i)) for i in np.unique(at)]
     return Reference(
         binning=binning,
-        whole=whole.model_copy(update={"columns": (*whole.columns[:-1], unseen)}),
+        whole=combine(windows, binning),
         windows=tuple(windows),
         importance=tuple(float(w) for w in importance(scorer.predictor, X.shape[1])),
-        loss=metric.name,
-        losses=tuple(float(v) for v in block_means(metric.row_loss(y, predictions), blocks)),
+        loss=watched_metric(workload.metric).name,
+        losses=tuple(float(v) for v in losses),
     )
+
+
+def _block_losses(
+    y: np.ndarray, predictions: Predictions, blocks: np.ndarray, workload: Workload
+) -> np.ndarray:
+    metric = watched_metric(workload.metric)
+    assert metric.row_loss is not None  # noqa: S101 - watched metrics have one
+    return block_means(metric.row_loss(y, predictions), blocks)
 
 
 def loss_blocks(table: pa.Table, workload: Workload) -> np.ndarray:

@@ -104,7 +104,8 @@ def holdout_rule(workload: Workload) -> str:
 def work_folder(workload: Workload, run: TrackedRun) -> Iterator[Path]:
     """Provide a folder for the files of one training, gone at its end."""
     folder = settings().lake(workload) / "work" / run.run_id
-    folder.mkdir(parents=True, exist_ok=True)
+    with storage.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
     finally:
@@ -126,15 +127,16 @@ def save_model(
         serving.CONTRACT: snapshot.contract.model_dump_json(indent=1).encode(),
         serving.REFERENCE: reference.model_dump_json().encode(),
     }
-    for name, parts in (("served", files), ("judged", to_files(judged))):
-        (folder / name).mkdir()
-        for path, content in parts.items():
-            (folder / name / path).write_bytes(content)
     rows = probe.slice(0, _PROBE_ROWS)
     answers = served.columns(served.predict(rows))
     for column, values in answers.items():
         rows = rows.append_column(f"answer.{column}", values)
-    storage.write_parquet(rows, folder / "probe.parquet")
+    with storage.writing(folder):
+        for name, parts in (("served", files), ("judged", to_files(judged))):
+            (folder / name).mkdir()
+            for path, content in parts.items():
+                (folder / name / path).write_bytes(content)
+        storage.write_parquet(rows, folder / "probe.parquet")
     return ModelFiles(
         folder=folder, digest=files_digest(files), score=score, until=until, rows=snapshot.rows
     )

@@ -20,7 +20,7 @@ from twinloop.contract import Checked, check_rows, with_reason
 from twinloop.errors import StorageError
 from twinloop.logplan import Metric, Param, Tag
 from twinloop.profile import Profile
-from twinloop.tables import ContentDigest, row_hashes
+from twinloop.tables import ContentDigest, require_columns, row_hashes
 from twinloop.window import Window, window_before
 from twinloop.workload import Frozen, Workload
 
@@ -205,11 +205,13 @@ def _write_part(
     window: Window | None,
     progress: _Progress,
 ) -> None:
-    schema = _schema(loaded)
+    schema, origin = _schema(loaded), storage.origin(workload)
+    needed = {c.name: f"a {c.role} of {champion.label}" for c in loaded.contract.select(*_ROLES)}
     with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for batch in storage.read_batches(workload, window, workload.inference.batch_rows):
             progress.read += batch.num_rows
             progress.digest.update(batch)
+            require_columns(batch, needed, origin)
             checked = check_rows(batch, loaded.contract, roles=_ROLES)
             good, repeated = _without_repeats(batch, checked, workload, progress)
             progress.bad += [t for t in (checked.bad, repeated) if t.num_rows]

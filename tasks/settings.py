@@ -12,6 +12,12 @@ from twinloop.window import as_utc
 from twinloop.workload import Workload, parse_workload
 
 
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Settings(BaseSettings):
     """Where things are, from variables that start with ``TWINLOOP_``.
 
@@ -31,7 +37,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=Path.cwd)
     workload_file: Path | None = None
-    threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+    threads: int = Field(default_factory=_cores, ge=1)
     tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
 
     @property

@@ -18,7 +18,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from tasks.settings import settings
-from twinloop.errors import EmptyWindowError, SourceError, StorageError
+from twinloop.errors import EmptyWindowError, SourceError, StorageError, WorkloadError
 from twinloop.simulate import simulate_bikes
 from twinloop.tables import convert, require_columns
 from twinloop.window import Window
@@ -61,13 +61,7 @@ def read_window(workload: Workload, window: Window | None) -> pa.Table:
     batches = list(read_batches(workload, window, _READ_ROWS))
     if not batches:
         raise _empty(workload, window)
-    try:
-        return pa.concat_tables(batches, promote_options="permissive").combine_chunks()
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as err:
-        raise SourceError(
-            f"{origin(workload)}: a column has different types in different files: {err}",
-            "Write the files with one schema.",
-        ) from err
+    return pa.concat_tables(batches).combine_chunks()
 
 
 def read_batches(workload: Workload, window: Window | None, rows: int) -> Iterator[pa.Table]:
@@ -75,9 +69,14 @@ def read_batches(workload: Workload, window: Window | None, rows: int) -> Iterat
 
     A row whose time cannot be read goes with its neighbour, so that the contract can name it.
     """
+    if window is not None and workload.time is None:
+        raise WorkloadError(
+            f"window {window} was asked for, but workload {workload.name!r} has no time column.",
+            "Set 'time' in the workload, or leave the window out.",
+        )
     for batch in _batches(workload.source, rows):
         table = _with_time(batch, workload)
-        if window is not None and workload.time is not None:
+        if window is not None:
             table = _inside(table, workload, window)
         if table.num_rows:
             yield table
@@ -139,8 +138,10 @@ def _batches(
     source: FilesSource | BundledSource | SimulatedSource, rows: int
 ) -> Iterator[pa.Table]:
     if isinstance(source, FilesSource):
-        for path in _files(source):
-            yield from _file_batches(path, rows)
+        paths = _files(source)
+        schema = _common_schema(paths)
+        for path in paths:
+            yield from _file_batches(path, rows, schema)
         return
     table = _bundled(source) if isinstance(source, BundledSource) else _simulated(source)
     for start in range(0, table.num_rows, rows):
@@ -161,33 +162,91 @@ def _files(source: FilesSource) -> list[Path]:
     return found
 
 
-def _file_batches(path: Path, rows: int) -> Iterator[pa.Table]:
+def _common_schema(paths: list[Path]) -> pa.Schema:
+    """Unite the schemas of all files, so that every batch of a source has the same columns.
+
+    Whole numbers and fractions make fractions; a column that a file lacks is null there.
+    """
+    common = pa.schema([])
+    for path in paths:
+        with _reading(path):
+            schema = _csv_schema(path) if _is_csv(path) else pq.read_schema(path)
+        twice = sorted({n for n in schema.names if schema.names.count(n) > 1})
+        if twice:
+            raise SourceError(
+                f"{str(path)!r} has more than one column {', '.join(map(repr, twice))}.",
+                "Give each column a name of its own.",
+            )
+        try:
+            common = pa.unify_schemas(
+                [common, schema.remove_metadata()], promote_options="permissive"
+            )
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as err:
+            raise SourceError(
+                f"{str(path)!r} does not fit the files before it: {err}",
+                "Write the files with one schema, or take it out of source.path.",
+            ) from err
+    return common
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix in (".csv", ".tsv", ".txt")
+
+
+def _file_batches(path: Path, rows: int, schema: pa.Schema) -> Iterator[pa.Table]:
+    with _reading(path):
+        if _is_csv(path):
+            for table in _csv_batches(path):
+                yield _conform(table, schema)
+            return
+        # Without pre_buffer=False memory grows with the file.
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=rows):
+                yield _conform(pa.Table.from_batches([batch]), schema)
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give a table all columns of a schema, in its order and of its types."""
+    if table.schema.equals(schema):
+        return table.replace_schema_metadata(None)
+    present = set(table.schema.names)
+    return pa.table(
+        [
+            table.column(f.name).cast(f.type) if f.name in present else pa.nulls(len(table), f.type)
+            for f in schema
+        ],
+        schema,
+    )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        if path.suffix in (".csv", ".tsv", ".txt"):
-            yield from _csv_batches(path)
-        else:
-            # Without pre_buffer=False memory grows with the file.
-            with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
-                for batch in file.iter_batches(batch_size=rows):
-                    yield pa.Table.from_batches([batch])
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
         raise SourceError(
-            f"cannot read {str(path)!r} as {'CSV' if path.suffix == '.csv' else 'Parquet'}: {err}",
+            f"cannot read {str(path)!r} as {'CSV' if _is_csv(path) else 'Parquet'}: {err}",
             "Is it complete and of that format? Restore it, or take it out of source.path.",
         ) from err
 
 
-def _csv_batches(path: Path) -> Iterator[pa.Table]:
+def _csv_schema(path: Path) -> pa.Schema:
     """Read every column as text: what it is shows on all its rows, never on the first block."""
-    parsing = pa_csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
     with path.open("rb") as file:
         first = file.readline()
     if not first.strip():
         raise SourceError(f"{str(path)!r} is empty; expected a header and rows.")
-    header = pa_csv.read_csv(pa.BufferReader(first), parse_options=parsing).schema.names
-    converting = pa_csv.ConvertOptions(
-        column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True
-    )
+    header = pa_csv.read_csv(pa.BufferReader(first), parse_options=_csv_parsing(path)).schema
+    return pa.schema([(name, pa.string()) for name in header.names])
+
+
+def _csv_parsing(path: Path) -> pa_csv.ParseOptions:
+    return pa_csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
+
+
+def _csv_batches(path: Path) -> Iterator[pa.Table]:
+    parsing = _csv_parsing(path)
+    converting = pa_csv.ConvertOptions(column_types=_csv_schema(path), strings_can_be_null=True)
     with pa_csv.open_csv(path, parse_options=parsing, convert_options=converting) as reader:
         for batch in reader:
             yield pa.Table.from_batches([batch])
@@ -237,6 +296,15 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses within a block into an error that names the path."""
+    try:
+        yield
+    except OSError as err:
+        raise StorageError(f"cannot write {str(path)!r}: {err}") from err
 
 
 @contextmanager

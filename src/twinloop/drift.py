@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from twinloop.profile import PREDICTION, ColumnProfile, Profile, Reference
 from twinloop.workload import Frozen, Workload
@@ -165,14 +165,19 @@ def _past_distances(whole: ColumnProfile, windows: Sequence[ColumnProfile]) -> n
 def _p_of_variation(now: float, past: np.ndarray) -> float:
     """Return the chance of a new window as far off, if it were one more like the past ones.
 
-    A prediction interval for one new value (Student's t on logarithms); 0, no objection, where the
-    past holds too few windows to tell.
+    A prediction interval for one new value: Student's t on the logits of squared distances, which
+    are divergences between 0 and 1. 0, no objection, where the past holds too few windows to tell.
     """
     if len(past) < _MIN_WINDOWS:
         return 0.0
-    logs = np.log(past + 1e-3)
-    spread = max(float(logs.std(ddof=1)), 0.05) * np.sqrt(1 + 1 / len(past))
-    return float(stats.t.sf((np.log(now + 1e-3) - logs.mean()) / spread, len(past) - 1))
+    before = _logit(past**2)
+    spread = max(float(before.std(ddof=1)), 0.1) * np.sqrt(1 + 1 / len(past))
+    z = (float(_logit(np.array(now**2))) - before.mean()) / spread
+    return float(stats.t.sf(z, len(past) - 1))
+
+
+def _logit(shares: np.ndarray) -> np.ndarray:
+    return special.logit(np.clip(shares, 1e-4, 1 - 1e-4))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

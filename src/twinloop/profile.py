@@ -156,8 +156,12 @@ def _bins(name: str, values: np.ndarray, n_levels: int) -> ColumnProfile:
     if n_levels:
         return ColumnProfile(name=name, counts=(0,) * n_levels)
     known = values[np.isfinite(values)].astype(np.float64)
-    shares = np.linspace(0, 1, _BINS + 1)[1:-1]
-    edges = tuple(np.unique(np.quantile(known, shares)).tolist()) if len(known) else ()
+    if len(known) == 0:
+        return ColumnProfile(name=name, counts=(0,))
+    cuts = np.quantile(known, np.linspace(0, 1, _BINS + 1))
+    # The outermost bins hold what lies outside of all that was seen: empty now, telling later.
+    cuts[-1] = np.nextafter(cuts[-1], np.inf)
+    edges = tuple(np.unique(cuts).tolist())
     return ColumnProfile(name=name, edges=edges, counts=(0,) * (len(edges) + 1))
 
 

@@ -1,5 +1,9 @@
 """Results: what training found out, as plain values that travel between tasks."""
 
+import math
+import statistics
+
+from twinloop.evaluation import METRICS
 from twinloop.verdict import Verdict
 from twinloop.workload import CandidateName, Frozen
 
@@ -16,7 +20,7 @@ class CandidateResult(Frozen):
 
     Attributes
     ----------
-    fit_seconds, predict_seconds, cpu_seconds
+    fit_seconds, predict_seconds
         Sums over the folds.
     rows
         Rows predicted, all folds together.
@@ -27,25 +31,39 @@ class CandidateResult(Frozen):
     folds: tuple[FoldScore, ...]
     fit_seconds: float
     predict_seconds: float
-    cpu_seconds: float
     rows: int
 
     @property
     def valid(self) -> float:
-        """Mean metric over the validation folds."""
-        return sum(f.valid for f in self.folds) / len(self.folds)
+        """Mean metric over the validation folds that have one."""
+        return _mean([f.valid for f in self.folds])
 
     @property
     def train(self) -> float:
         """Mean metric over the fitted rows."""
-        return sum(f.train for f in self.folds) / len(self.folds)
+        return _mean([f.train for f in self.folds])
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the metric over the validation folds."""
-        mean = self.valid
-        variance = sum((f.valid - mean) ** 2 for f in self.folds) / max(len(self.folds) - 1, 1)
-        return float(variance**0.5)
+        """Standard deviation of the metric over the validation folds; 0 with fewer than two."""
+        known = [f.valid for f in self.folds if not math.isnan(f.valid)]
+        return statistics.stdev(known) if len(known) > 1 else 0.0
+
+
+def _mean(values: list[float]) -> float:
+    """Return the mean of the values there are: a fold with one class has no ROC AUC."""
+    known = [v for v in values if not math.isnan(v)]
+    return statistics.fmean(known) if known else math.nan
+
+
+def rank(results: list[CandidateResult]) -> tuple[CandidateResult, ...]:
+    """Order candidates by their mean over the folds, the best first, those without one last."""
+
+    def key(result: CandidateResult) -> tuple[bool, float]:
+        value = result.valid
+        return math.isnan(value), METRICS[result.metric].gain(0.0, value)
+
+    return tuple(sorted(results, key=key))
 
 
 class Leaderboard(Frozen):
