@@ -66,9 +66,7 @@ class Figure:
         return self.value >= self.target if self.at_least else self.value <= self.target
 
 
-def interleave(
-    ways: Mapping[str, Callable[[], object]], *, rounds: int, pause: float = 0.0
-) -> dict[str, Samples]:
+def interleave(ways: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, Samples]:
     """Run every way once to warm up, then all ways in each of a number of rounds.
 
     Parameters
@@ -77,25 +75,20 @@ def interleave(
         What to run, by name.
     rounds
         Runs of each way that count.
-    pause
-        Seconds to wait after each run, so that what it left to other threads and processes is not
-        on the next one's clock. CPU time spent in the pause counts, wall time does not.
     """
-    samples = {name: Samples(_run(way, pause)) for name, way in ways.items()}
+    samples = {name: Samples(_run(way)) for name, way in ways.items()}
     order = list(ways)
     for _ in range(rounds):
         for name in order:
-            samples[name].warm.append(_run(ways[name], pause))
+            samples[name].warm.append(_run(ways[name]))
         order.reverse()
     return samples
 
 
-def _run(way: Callable[[], object], pause: float) -> Sample:
+def _run(way: Callable[[], object]) -> Sample:
     cpu, wall = time.process_time(), time.perf_counter()
     way()
-    wall = time.perf_counter() - wall
-    time.sleep(pause)
-    return Sample(wall, time.process_time() - cpu)
+    return Sample(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def median_difference(more: Sequence[float], less: Sequence[float]) -> float:

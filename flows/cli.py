@@ -55,9 +55,10 @@ def main() -> None:
     except TwinloopError as err:
         sys.stderr.write(f"error {err}\n")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
+    except SystemExit as err:
+        if err.code == 130:  # Typer's answer to Ctrl-C; it says nothing
+            sys.stderr.write("interrupted\n")
+        raise
 
 
 @app.command()
@@ -80,11 +81,11 @@ def train(
 ) -> None:
     """Train, judge and register a new version; the verdict decides whether it serves."""
     name = _resolve(workload, var)
-    overrides = _overrides(history, candidates, folds, minutes)
+    span, overrides = _window(window), _overrides(history, candidates, folds, minutes)
     with _running():
         from flows.train_model import train_model
 
-        result = train_model(name, _window(window), as_of, overrides)
+        result = train_model(name, span, as_of, overrides)
     from flows import report
 
     report.training(result)
@@ -96,11 +97,11 @@ def score(
     workload: Ref, window: Span = None, as_of: AsOf = None, var: Var = None, json: Json = None
 ) -> None:
     """Score a window with the champion; write predictions and quarantine as Parquet."""
-    name = _resolve(workload, var)
+    name, span = _resolve(workload, var), _window(window)
     with _running():
         from flows.score_batch import score_batch
 
-        manifest = score_batch(name, _window(window), as_of)
+        manifest = score_batch(name, span, as_of)
     from flows import report
 
     report.scoring(manifest)
@@ -163,12 +164,12 @@ def replay(
 ) -> None:
     """Run both loops over past time, and show what each policy would have cost and gained."""
     name = _resolve(workload, var)
-    between = _duration(step)
+    between, policies = _duration(step), _policies(policy or ["drift"])
     _show_progress()
     with _running():
         from flows.replay_history import replay_history
 
-        result = replay_history(name, tuple(policy or ["drift"]), start, end, between)
+        result = replay_history(name, policies, start, end, between)
     from flows import report
 
     report.replay(result)
@@ -295,6 +296,13 @@ def _window(text: str | None) -> "Window | None":
     except ValidationError as err:
         reason = err.errors()[0]["msg"].removeprefix("Value error, ")
         raise WorkloadError(f"--window {text!r}: {reason}.") from err
+
+
+def _policies(texts: list[str]) -> tuple[str, ...]:
+    """Read the policies before anything starts."""
+    from twinloop.replay import Policy
+
+    return tuple(str(Policy.parse(text)) for text in texts)
 
 
 def _duration(text: str) -> timedelta:

@@ -15,7 +15,8 @@ from twinloop.drift import Decision
 def watch_drift(workload: str, as_of: datetime | None = None) -> Decision:
     """Check recent windows for drift and late labels for harm; decide and, if need be, tell.
 
-    Emits the event ``twinloop.drift.detected`` where a retraining is called for.
+    Emits the event ``twinloop.drift.detected`` where a retraining is called for, unless the
+    workload says ``retraining.on: never``.
 
     Parameters
     ----------
@@ -28,6 +29,6 @@ def watch_drift(workload: str, as_of: datetime | None = None) -> Decision:
     with tracked_run(spec, "monitoring", window=watch_window(spec, moment), as_of=moment) as run:
         champion = resolve_champion(spec)
         decision = check_drift(spec, champion, moment, run)
-        if decision.action == "retrain":
+        if decision.action == "retrain" and spec.retraining.on == "drift":
             announce(spec, decision, moment, run)
     return decision

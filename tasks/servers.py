@@ -9,25 +9,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.settings import settings
 from twinloop.errors import ServiceError
 
-_START_SECONDS = 120.0
+START_SECONDS = 120.0
+_ANSWER_SECONDS = 5.0
 _RECORDS_SECONDS = 15.0
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, linux/prctl.h
-
-# What a single command needs no server services for; task runs are recorded all the same.
-_QUIET_SERVER = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_ENABLED": "false",
-    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
-    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
-    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
-}
+_DATABASE_VARIABLES = (
+    "PREFECT_API_DATABASE_CONNECTION_URL",
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+)
 
 
 def set_environment(home: Path) -> None:
@@ -35,75 +31,49 @@ def set_environment(home: Path) -> None:
     quiet = {
         "DO_NOT_TRACK": "true",
         "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         # Read when Prefect is imported: what a command prints is its own.
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         # Waiting OpenMP threads spin by default: on a busy machine training takes 15 times as long.
         "OMP_WAIT_POLICY": "PASSIVE",
+        # By default Matplotlib keeps its list of fonts under the user's home.
+        "MPLCONFIGDIR": str(home / "matplotlib"),
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
 
 
-@contextmanager
-def prefect_server() -> Iterator[None]:
-    """Have a Prefect server for the length of a block: the one configured, or a child of our own.
+@dataclass(frozen=True)
+class Child:
+    """A server this process started, and where it writes what it has to say."""
 
-    The child starts while this process goes on importing. It ends only once it has all records.
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
 
-    Raises
-    ------
-    ServiceError
-        If a configured server does not answer, or a child does not come up.
-    """
-    home = settings().prefect_home
-    set_environment(home)
-    if os.environ.get("PREFECT_API_URL"):
-        url = os.environ["PREFECT_API_URL"]
-        _wait_for(url, None, 5.0)
-        with _in_process(url):
-            yield
-        return
-    with _child(home) as (process, url, log):
-        _import_prefect()
-        _wait_for(url, (process, log), _START_SECONDS)
-        with _in_process(url):
-            from tasks.metering import exclude
-
-            exclude(process.pid)
-            try:
-                yield
-            finally:
-                _wait_for_records(url)
+    def last_words(self) -> str:
+        """Return the end of its log."""
+        return self.log.read_text(errors="replace")[-2000:].strip()
 
 
 @contextmanager
-def _child(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    port = _free_port()
-    log = home / "server.log"
-    environment = (
-        os.environ
-        | _QUIET_SERVER
-        | {
-            "PREFECT_SERVER_API_HOST": "127.0.0.1",
-            "PREFECT_SERVER_API_PORT": str(port),
-        }
-    )
+def child(name: str, command: list[str], environment: dict[str, str], log: Path) -> Iterator[Child]:
+    """Run a server for the length of a block; it ends with this process, however that ends."""
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start"],
+            [sys.executable, "-m", *command],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            env=environment,
+            env=os.environ | environment,
             start_new_session=True,  # Ctrl-C is for us; we stop the server in order
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - only one thread runs yet
         )
     try:
-        yield process, f"http://127.0.0.1:{port}/api", log
+        yield Child(name, process, log)
     finally:
         _stop(process)
 
@@ -123,33 +93,110 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
+@contextmanager
+def prefect_server() -> Iterator[None]:
+    """Have a Prefect server for the length of a block: the one configured, or a child of our own.
+
+    The child starts while this process goes on importing. It ends only once it has all records.
+
+    Raises
+    ------
+    ServiceError
+        If a configured server does not answer, or a child does not come up.
+    """
+    home = settings().prefect_home
+    set_environment(home)
+    given = os.environ.get("PREFECT_API_URL")
+    if given:
+        wait_until_healthy(f"{given}/health", None, _ANSWER_SECONDS)
+        with _in_process(given):
+            yield
+        return
+    port = free_port()
+    command = ["prefect", "server", "start"]
+    environment = _embedded_server(home, port)
+    url = f"http://127.0.0.1:{port}/api"
+    with child("the local Prefect server", command, environment, home / "server.log") as server:
+        _import_prefect()
+        wait_until_healthy(f"{url}/health", server, START_SECONDS)
+        with _in_process(url):
+            from tasks.metering import exclude
+
+            exclude(server.process.pid)
+            try:
+                yield
+            finally:
+                _wait_for_records(url)
+
+
+def _embedded_server(home: Path, port: int) -> dict[str, str]:
+    """Return the environment of a server for one command, which needs few of its services."""
+    environment = {
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_ENABLED": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        # By default a connection idle for 5 s is closed, and the next request retried after 2 s:
+        # every training would pay that.
+        "PREFECT_SERVER_API_KEEPALIVE_TIMEOUT": "3600",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    }
+    if not any(os.environ.get(name) for name in _DATABASE_VARIABLES):
+        # With several connections to SQLite a flow that starts while records of the last one are
+        # written is refused, and asks again 2 s later. Prefect takes one connection where it reads
+        # ":memory:" in an address; the file is prefect.db all the same.
+        environment[_DATABASE_VARIABLES[0]] = (
+            f"sqlite+aiosqlite:///{home / 'prefect.db'}?one_connection=:memory:"
+        )
+    return environment
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port: int = s.getsockname()[1]
         return port
 
 
-def _wait_for(url: str, child: tuple[subprocess.Popen[bytes], Path] | None, seconds: float) -> None:
+def wait_until_healthy(address: str, server: Child | None, seconds: float) -> None:
+    """Wait until an address answers.
+
+    Parameters
+    ----------
+    address
+        Where a server says that it is well.
+    server
+        The child behind it, whose end is the end of waiting; None for one that others started.
+    seconds
+        How long at most.
+
+    Raises
+    ------
+    ServiceError
+        With the end of the child's log, if it has ended; or if there is no answer in time.
+    """
     import urllib.request
 
     deadline = time.monotonic() + seconds
     reason = ""
     while time.monotonic() < deadline:
-        if child is not None and child[0].poll() is not None:
-            tail = child[1].read_text(errors="replace")[-2000:].strip()
+        if server is not None and server.process.poll() is not None:
             raise ServiceError(
-                f"the local Prefect server ended with status {child[0].returncode} while starting; "
-                f"the end of {str(child[1])!r}:\n{tail}"
+                f"{server.name} ended with status {server.process.returncode} while starting; "
+                f"the end of {str(server.log)!r}:\n{server.last_words()}"
             )
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310 - our own address
+            with urllib.request.urlopen(address, timeout=2):  # noqa: S310 - a configured address
                 return
         except OSError as err:
             reason = str(err)
         time.sleep(0.1)
-    hint = "Start it, or unset PREFECT_API_URL to use a local one." if child is None else ""
-    raise ServiceError(f"the Prefect server at {url} does not answer: {reason}.", hint)
+    hint = "" if server else "Start it, or unset PREFECT_API_URL to use a local one."
+    raise ServiceError(f"no answer from {address}: {reason}.", hint)
 
 
 def _import_prefect() -> None:

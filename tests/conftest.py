@@ -22,7 +22,9 @@ def pytest_configure() -> None:
     """Keep Prefect and OpenMP as the command does, before anything imports them."""
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "TWINLOOP_WORKLOAD_FILE"):
         os.environ.pop(name, None)
-    set_environment(ROOT / ".prefect" / "tests")
+    place = ROOT / ".prefect" / "tests"
+    place.mkdir(parents=True, exist_ok=True)  # Prefect makes one folder, not two
+    set_environment(place)
 
 
 @pytest.fixture(scope="session")

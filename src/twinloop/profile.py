@@ -1,5 +1,6 @@
 """Profiles: small, mergeable counts of what a table looked like; all that a drift check reads."""
 
+import hashlib
 from typing import Self
 
 import numpy as np
@@ -18,7 +19,8 @@ class ColumnProfile(Frozen):
     Attributes
     ----------
     edges
-        Inner edges of the bins of a quantity, increasing; empty for codes.
+        Inner edges of the bins of a quantity, increasing; empty for codes. They are in the binning
+        only: a profile that repeated them would be three times as large.
     counts
         Rows by bin (one more than edges) or by code.
     missing
@@ -32,12 +34,8 @@ class ColumnProfile(Frozen):
 
     def merge(self, other: Self) -> Self:
         """Return the counts of both; exact, whatever the order."""
-        if (self.name, self.edges, len(self.counts)) != (
-            other.name,
-            other.edges,
-            len(other.counts),
-        ):
-            raise ValueError(f"profiles of {self.name!r} and {other.name!r} have different bins")
+        if self.name != other.name:
+            raise ValueError(f"{self.name!r} and {other.name!r} are different columns")
         counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
         return self.model_copy(update={"counts": counts, "missing": self.missing + other.missing})
 
@@ -51,17 +49,28 @@ class Profile(Frozen):
 
     Attributes
     ----------
+    bins
+        Digest of the binning it was made with.
     read, quarantined
         Rows in the window, and those that broke the contract.
     """
 
     rows: int
+    bins: str = ""
     read: int = 0
     quarantined: int = 0
     columns: tuple[ColumnProfile, ...]
 
     def merge(self, other: Self) -> Self:
-        """Return the profile of both tables together."""
+        """Return the profile of both tables together.
+
+        Raises
+        ------
+        ValueError
+            If they were counted by different bins.
+        """
+        if self.bins != other.bins:
+            raise ValueError(f"profiles have different bins: {self.bins!r} and {other.bins!r}")
         columns = tuple(a.merge(b) for a, b in zip(self.columns, other.columns, strict=True))
         return self.model_copy(
             update={
@@ -78,6 +87,11 @@ class Binning(Frozen):
 
     columns: tuple[ColumnProfile, ...]
 
+    @property
+    def digest(self) -> str:
+        """Name these bins by their content: 16 hexadecimal digits."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
     def count(self, X: np.ndarray, predictions: Predictions) -> Profile:
         """Count encoded rows and their predictions.
 
@@ -89,11 +103,12 @@ class Binning(Frozen):
         """
         values = [*X.T, _predicted(predictions)]
         columns = tuple(_count(c, v) for c, v in zip(self.columns, values, strict=True))
-        return Profile(rows=len(X), read=len(X), columns=columns)
+        return Profile(rows=len(X), bins=self.digest, read=len(X), columns=columns)
 
     def empty(self) -> Profile:
         """Return the profile of no rows: merging it changes nothing."""
-        return Profile(rows=0, columns=self.columns)
+        columns = (ColumnProfile(name=c.name, counts=c.counts) for c in self.columns)
+        return Profile(rows=0, bins=self.digest, columns=tuple(columns))
 
 
 class Reference(Frozen):
@@ -176,8 +191,8 @@ def _count(column: ColumnProfile, values: np.ndarray) -> ColumnProfile:
         else np.searchsorted(np.array(column.edges), known.astype(np.float64), side="right")
     )
     counts = np.bincount(np.clip(at, 0, size - 1), minlength=size)
-    return column.model_copy(
-        update={"counts": tuple(int(c) for c in counts), "missing": int(missing.sum())}
+    return ColumnProfile(
+        name=column.name, counts=tuple(counts.tolist()), missing=int(missing.sum())
     )
 
 

@@ -1,14 +1,15 @@
 """Replay: past time, tick by tick, and what became of a policy."""
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal, Self
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from twinloop.errors import WorkloadError, nearest
-from twinloop.window import Duration, format_duration, parse_duration
+from twinloop.window import Duration, format_duration
 from twinloop.workload import Frozen
 
 PolicyKind = Literal["never", "every", "drift"]
@@ -32,13 +33,8 @@ class Policy(Frozen):
         kind, _, span = text.partition(":")
         if text in ("never", "drift"):
             return cls(kind=text)
-        try:
-            if kind == "every":
-                return cls(kind="every", every=parse_duration(span))
-        except (ValueError, ValidationError) as err:
-            raise WorkloadError(
-                f"policy {text!r}: {span!r} is no duration, like every:28d."
-            ) from err
+        if kind == "every":
+            return cls(kind="every", every=_every(text, span))
         known = ("never", "drift", "every:28d")
         raise WorkloadError(f"unknown policy {text!r}. {nearest(text, known)}")
 
@@ -49,6 +45,16 @@ class Policy(Frozen):
 
     def __str__(self) -> str:
         return f"every:{format_duration(self.every)}" if self.every else self.kind
+
+
+def _every(text: str, span: str) -> timedelta:
+    try:
+        every: timedelta = TypeAdapter(Duration).validate_python(span)
+    except (ValueError, ValidationError) as err:
+        raise WorkloadError(f"policy {text!r}: {span!r} is no duration, like every:28d.") from err
+    if not every:
+        raise WorkloadError(f"policy {text!r}: no time lies between two trainings; try every:28d.")
+    return every
 
 
 class Tick(Frozen):
@@ -127,7 +133,15 @@ class ReplayResult(Frozen):
 
 
 def clock(start: datetime, end: datetime, step: timedelta) -> list[datetime]:
-    """List the stops of the clock: every `step` after `start`, up to `end`."""
+    """List the stops of the clock: every `step` after `start`, up to `end`.
+
+    Raises
+    ------
+    WorkloadError
+        If the step leads nowhere.
+    """
+    if step <= timedelta(0):
+        raise WorkloadError(f"a replay in steps of {step} never ends.", "Give a step like 7d.")
     stops = []
     at = start + step
     while at <= end:
@@ -140,9 +154,11 @@ def overall(metric: str, ticks: Sequence[Tick]) -> float:
     """Return the metric over all ticks, each by its number of labelled rows.
 
     Exact where the metric is a function of a mean loss (RMSE, RMSLE, MAE, log loss, ...); for
-    others, like ROC AUC, the mean of the ticks' values.
+    others, like ROC AUC, the mean of the ticks' values. Ticks without a value (labels of one class
+    have no ROC AUC) do not count.
     """
     known = [(t.error, t.labelled) for t in ticks if t.error is not None]
+    known = [(error, n) for error, n in known if not math.isnan(error)]
     rows = sum(n for _, n in known)
     if not rows:
         return float("nan")

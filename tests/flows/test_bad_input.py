@@ -229,14 +229,18 @@ def test_files_may_differ_in_what_arrow_can_unite(shop: Path) -> None:
     assert score_batch("shop").scored == 2 * ROWS
 
 
-def test_empty_window(shop: Path) -> None:
-    """A window without rows is refused in both loops, and says from when to when there are rows."""
+@pytest.mark.parametrize(
+    ("flow", "kind"),
+    [(train_model, "training"), (score_batch, "inference")],
+    ids=["train", "score"],
+)
+def test_empty_window(shop: Path, flow: Callable[..., object], kind: str) -> None:
+    """A window without rows is refused, and it is said from when to when there are rows."""
     describe(shop, time="at")
     past = Window.model_validate("1999-01-01/1999-02-01")
-    for flow, kind in ((train_model, "training"), (score_batch, "inference")):
-        words = ("no rows in the window 1999-01-01/1999-02-01", "2024-01-01 00:00", "--window")
-        error = refuse(shop, lambda flow=flow: flow("shop", past), EmptyWindowError, *words)
-        assert_failed_with_bill(error, kind)
+    words = ("no rows in the window 1999-01-01/1999-02-01", "2024-01-01 00:00", "--window")
+    error = refuse(shop, lambda: flow("shop", past), EmptyWindowError, *words)
+    assert_failed_with_bill(error, kind)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +284,9 @@ def test_unusable_column(shop: Path, case: str) -> None:
     column, values, expected, words = UNUSABLE[case]
     if column == "grade":
         describe(shop, target="grade", task="binary", metric="log_loss")
-    deliver(shop, orders().assign(**{column: values}))
+    frame = orders()
+    frame[column] = pd.Series(values, dtype=object)
+    deliver(shop, frame)
     error = refuse(shop, train, expected, *words)
     assert_failed_with_bill(error, "training")
 
@@ -350,13 +356,39 @@ def test_lake_that_cannot_be_written(home: Path) -> None:
     assert run.data.metrics["cost/money"] > 0
 
 
-def test_predictions_that_cannot_be_written(shop: Path) -> None:
-    """Where the folder of predictions cannot be made, scoring is a storage error that names it."""
-    deliver(shop, orders(ROWS))
-    shutil.rmtree(shop / "data" / "lake" / "shop" / "predictions")
-    (shop / "data" / "lake" / "shop" / "predictions").write_text("not a folder")
-    error = refuse(shop, score, StorageError, "predictions", "Not a directory")
-    assert_failed_with_bill(error, "inference")
+@pytest.mark.parametrize(
+    ("part", "call", "kind"),
+    [
+        ("predictions", score, "inference"),
+        ("quarantine", score, "inference"),
+        ("prepared", train, "training"),
+        ("work", train, "training"),
+    ],
+)
+def test_part_of_the_lake_that_cannot_be_written(
+    shop: Path, part: str, call: Call, kind: str
+) -> None:
+    """Where a folder cannot be made the run stops with a storage error that names it."""
+    frame = orders(ROWS)
+    frame.loc[0, "weight"] = -1e6
+    deliver(shop, frame)
+    place = shop / "data" / "lake" / "shop" / part
+    shutil.rmtree(place, ignore_errors=True)
+    place.write_text("not a folder")
+    error = refuse(shop, call, StorageError, f"shop/{part}")
+    assert_failed_with_bill(error, kind)
+
+
+def test_snapshot_that_cannot_be_put_in_place(shop: Path) -> None:
+    """A snapshot that is written but cannot get its name leaves nothing behind."""
+    prepared = shop / "data" / "lake" / "shop" / "prepared"
+    (snapshot,) = (p for p in prepared.iterdir() if p.name != "index")
+    shutil.rmtree(prepared)
+    prepared.mkdir()
+    (prepared / snapshot.name).write_text("in the way")
+    error = refuse(shop, train, StorageError, snapshot.name)
+    assert_failed_with_bill(error, "training")
+    assert [p.name for p in prepared.iterdir()] == [snapshot.name]
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
@@ -388,10 +420,10 @@ def model_file(source: str) -> Path:
 
 def test_few_bad_rows_are_set_aside(shop: Path) -> None:
     """Bad rows within the limit are kept with the reason; every row read is in one place."""
-    bad = orders(ROWS).astype({"weight": "object", "order": "object"})
-    bad.loc[0, "weight"], bad.loc[1, "weight"], bad.loc[2, "order"] = "heavy", "1e9", None
-    bad.loc[4, "order"] = bad.loc[3, "order"]
-    bad.to_csv(raw(shop) / "orders.csv", index=False)
+    frame = orders(ROWS)
+    weights, numbers = frame["weight"].astype("str").tolist(), frame["order"].astype("str").tolist()
+    weights[:2], numbers[2:5] = ["heavy", "1e9"], ["", "203", "203"]
+    frame.assign(weight=weights, order=numbers).to_csv(raw(shop) / "orders.csv", index=False)
     manifest = score_batch("shop")
     kept = read_parquet(manifest.quarantine_place / "rows.parquet").to_pylist()
     scored = read_parquet(manifest.place / "part-00000.parquet")

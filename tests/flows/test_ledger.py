@@ -138,7 +138,7 @@ def test_every_flow_run_is_one_mlflow_run(replayed: Replayed) -> None:
     """Each flow run Prefect knows has one MLflow run; what else has its id is a part of that."""
     flow_run = "twinloop.prefect_flow_run_id"
     runs = replayed.runs
-    owners = Counter()
+    owners: Counter[str] = Counter()
     for run in runs.values():
         parent = runs.get(run.data.tags.get("mlflow.parentRunId", ""))
         mine = run.data.tags[flow_run]

@@ -129,7 +129,7 @@ def read(path: Path) -> Any:
 
 
 def test_both_loops_by_the_path_of_a_file(desk: Desk, tmp_path: Path) -> None:
-    """A YAML file anywhere goes through both loops; JSON holds what was printed; HOME stays empty."""
+    """A YAML file anywhere goes through both loops: JSON is what was printed, HOME stays empty."""
     out: dict[str, tuple[str, Any]] = {}
     for command in ("check", "train", "score", "watch", "champion", "runs"):
         path = tmp_path / f"{command}.json"
