@@ -8,7 +8,7 @@ export TWINLOOP_HOME := $(CURDIR)
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench lock clean mlflow-ui prefect-ui
+.PHONY: help install run test lint format bench up lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -42,13 +42,8 @@ bench: install ## Run all benchmarks
 	@status=0; for script in $(filter-out benchmarks/frame.py,$(wildcard benchmarks/*.py)); do \
 	  echo "== $$script"; $(BIN)/python $$script || status=1; done; exit $$status
 
-mlflow-ui: install ## Browse runs in MLflow, at http://127.0.0.1:5000
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server \
-	  --backend-store-uri sqlite:///$(CURDIR)/mlflow/store/mlflow.db --host 127.0.0.1 --workers 1
-
-prefect-ui: install ## Browse flow runs in Prefect, at http://127.0.0.1:4200
-	DO_NOT_TRACK=true PREFECT_HOME=$(CURDIR)/.prefect PREFECT_SERVER_ANALYTICS_ENABLED=false \
-	  PREFECT_SERVER_API_HOST=127.0.0.1 PREFECT_SERVER_API_PORT=4200 $(BIN)/prefect server start
+up: install ## Serve both pages and run all workloads on their schedules; Ctrl-C stops
+	$(BIN)/twinloop up
 
 lock: $(VENV)/.ok ## Resolve dependencies anew and write requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

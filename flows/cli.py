@@ -239,6 +239,42 @@ def check(workload: Ref, window: Span = None, var: Var = None, json: Json = None
     _write(json, result)
 
 
+@app.command()
+def up(
+    prefect_port: Annotated[int, typer.Option(help="Where the Prefect UI listens.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Where the MLflow UI listens.")] = 5000,
+    limit: Annotated[int, typer.Option(help="Flow runs at a time.", min=1)] = 2,
+) -> None:
+    """Serve both pages, deploy all workloads on their schedules, and run them; Ctrl-C stops all."""
+    _quiet()
+    from tasks.settings import all_workloads
+    from tasks.stack import servers, watch_over, worker
+
+    typer.echo("starting Prefect and MLflow ...")
+    with servers(prefect_port, mlflow_port) as (addresses, children):
+        from flows.deploy import deploy
+
+        found, refused = all_workloads()
+        for reason in refused:
+            typer.echo(f"not deployed: {reason}", err=True)
+        names = deploy(found)
+        with worker(limit) as last:
+            typer.echo(f"{len(names)} deployments of {', '.join(w.name for w in found)}")
+            typer.echo(f"Prefect  {addresses.prefect}\nMLflow   {addresses.mlflow}")
+            typer.echo("Ctrl-C, or `twinloop down` elsewhere, stops all of it.")
+            watch_over([*children, last])
+
+
+@app.command()
+def down() -> None:
+    """Stop what `twinloop up` started."""
+    _quiet()
+    from tasks.stack import stop_stack
+
+    stopped = stop_stack()
+    typer.echo("nothing runs here" if stopped is None else f"stopped {stopped.prefect}")
+
+
 def _resolve(ref: str, var: list[str] | None) -> str:
     """Turn a name or a path into a name; a path's file is made known to this process."""
     from tasks.settings import load_workload, read_workload

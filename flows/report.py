@@ -99,9 +99,8 @@ def replay(result: ReplayResult) -> None:
         _console.print(_side_by_side(result))
     name = result.workload
     say("")
-    say(f"Every run of this replay:  twinloop runs {name} --replays")
-    say("Browse them in MLflow:     make mlflow-ui")
-    say("And in Prefect:            make prefect-ui")
+    say(f"Every run of this replay:          twinloop runs {name} --replays")
+    say("Both pages, Prefect and MLflow:    twinloop up")
 
 
 def _months(result: ReplayResult, policy: PolicyResult) -> Table:

@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.train_model import train_model
 from tasks.preparing import training_window
-from tasks.registry import cooldown_left
+from tasks.registry import refuse_retraining
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
 from twinloop.logplan import plan_retraining
@@ -15,9 +15,11 @@ from twinloop.results import TrainingResult
 
 @flow(name="retrain-model", flow_run_name="retrain {workload}")
 def retrain_model(
-    workload: str, as_of: datetime | None = None, reason: str = "by hand"
+    workload: str, as_of: datetime | None = None, reason: str = "by hand", cause: str = ""
 ) -> TrainingResult | None:
-    """Train a challenger on the newest labelled window, unless the last training is too recent.
+    """Train a challenger on the newest labelled window.
+
+    Nothing is done where the last training is too recent, or the same cause has had its retraining.
 
     Parameters
     ----------
@@ -27,11 +29,13 @@ def retrain_model(
         The moment the run is meant for, UTC; default its scheduled time.
     reason
         Why; kept with the run.
+    cause
+        What called for it, such as the run id of a drift check: one retraining a cause.
     """
     spec, moment = load_workload(workload), moment_of(as_of)
     span = training_window(spec, moment)
     with tracked_run(spec, "retraining", window=span, as_of=moment) as run:
-        left = cooldown_left(spec, moment)
-        result = None if left else train_model(workload, span, moment)
-        run.log(plan_retraining(reason, left, result))
+        refusal = refuse_retraining(spec, moment, cause, run)
+        result = None if refusal else train_model(workload, span, moment)
+        run.log(plan_retraining(reason, cause, refusal, result))
     return result

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from tasks.metering import step
 from tasks.settings import settings
 from twinloop.cleaning import clean
 from twinloop.contract import REASON, Checked, Contract, check_rows, infer_contract
-from twinloop.errors import QuarantineError
+from twinloop.errors import QuarantineError, StorageError
 from twinloop.tables import content_digest
 from twinloop.window import Window, window_before
 from twinloop.workload import Frozen, Workload
@@ -97,7 +98,8 @@ def prepare_snapshot(workload: Workload, window: Window | None) -> Snapshot:
         dropped=cleaned.dropped,
         contract=contract,
     )
-    if not snapshot.path.is_dir():
+    if not _is_whole(snapshot):
+        shutil.rmtree(snapshot.path, ignore_errors=True)
         with storage.new_folder(snapshot.path) as aside:
             storage.write_parquet(cleaned.table, aside / _ROWS)
             if checked.bad.num_rows:
@@ -128,12 +130,19 @@ def _recipe(workload: Workload, window: Window | None) -> str:
 
 
 def _look_up(index: Path) -> Snapshot | None:
-    if not index.is_file():
-        return None
-    snapshot = Snapshot.model_validate_json(index.read_text(encoding="utf-8"))
-    if not (snapshot.path / _ROWS).is_file():
-        return None
-    return snapshot.model_copy(update={"reused": True})
+    try:
+        snapshot = Snapshot.model_validate_json(index.read_bytes())
+    except (OSError, ValueError):
+        return None  # not there, or damaged: it is made again
+    return snapshot.model_copy(update={"reused": True}) if _is_whole(snapshot) else None
+
+
+def _is_whole(snapshot: Snapshot) -> bool:
+    """Read the rows through, checksums and all: what is damaged is made again."""
+    try:
+        return snapshot.table().num_rows == snapshot.rows
+    except StorageError:
+        return False
 
 
 def refuse_too_many_bad(checked: Checked, read: int, workload: Workload, origin: str) -> None:

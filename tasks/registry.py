@@ -26,7 +26,7 @@ from twinloop.logplan import Metric, Param, Tag, plan_verdict
 from twinloop.profile import Reference
 from twinloop.scorer import Scorer, files_digest, from_files, to_files
 from twinloop.verdict import Verdict
-from twinloop.window import format_instant
+from twinloop.window import format_duration, format_instant
 from twinloop.workload import Frozen, Workload
 
 if TYPE_CHECKING:
@@ -442,9 +442,44 @@ def clear_champion(workload: Workload) -> None:
 
 
 @step
-def cooldown_left(workload: Workload, as_of: datetime) -> timedelta:
-    """Return how long the newest version still rules out another training; zero if it does not."""
+def refuse_retraining(workload: Workload, as_of: datetime, cause: str, run: TrackedRun) -> str:
+    """Return why no retraining should follow now; empty if one should.
+
+    Parameters
+    ----------
+    workload
+        Says how long the cooldown is.
+    as_of
+        The moment the retraining is meant for, UTC.
+    cause
+        What called for it; empty for a person.
+    run
+        The run that asks, which does not count.
+    """
+    refusal = _refusal(workload, as_of, cause, run)
+    champion = find_champion(workload) if refusal else None
+    if champion is not None:
+        run.log(
+            [
+                Metric(f"accuracy/{champion.metric}", champion.score),
+                Tag("twinloop.accuracy", "expected"),
+            ]
+        )
+    return refusal
+
+
+def _refusal(workload: Workload, as_of: datetime, cause: str, run: TrackedRun) -> str:
+    if cause and _had_retraining(workload, cause, run):
+        return f"cause {cause} has had its retraining"
     found = versions(workload)
     if not found:
-        return timedelta(0)
-    return max(timedelta(0), workload.retraining.cooldown - (as_of - found[0].trained_at))
+        return ""
+    left = workload.retraining.cooldown - (as_of - found[0].trained_at)
+    return f"cooling down for another {format_duration(left)}" if left > timedelta(0) else ""
+
+
+def _had_retraining(workload: Workload, cause: str, run: TrackedRun) -> bool:
+    mlflow_client = client()
+    where = f"tags.`twinloop.cause` = '{cause}' and tags.`twinloop.kind` = 'retraining'"
+    experiments = [experiment_id(mlflow_client, workload.experiment)]
+    return any(r.info.run_id != run.run_id for r in mlflow_client.search_runs(experiments, where))

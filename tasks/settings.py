@@ -122,6 +122,23 @@ def load_workload(ref: str) -> Workload:
     return found.model_copy(update={"sandbox": sandbox})
 
 
+def all_workloads() -> tuple[list[Workload], list[str]]:
+    """Read every workload file there is.
+
+    Returns
+    -------
+    tuple of list of Workload and list of str
+        Those that make sense, and why the others do not.
+    """
+    found, refused = [], []
+    for path in sorted(settings().workloads.glob("*.yaml")):
+        try:
+            found.append(load_workload(path.stem))
+        except WorkloadError as err:
+            refused.append(str(err))
+    return found, refused
+
+
 def moment_of(as_of: datetime | None) -> datetime:
     """Return the moment a run is meant for, UTC: given, else its scheduled time, else now."""
     from prefect.runtime import flow_run

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -67,17 +67,16 @@ def read_window(workload: Workload, window: Window | None) -> pa.Table:
 def read_batches(workload: Workload, window: Window | None, rows: int) -> Iterator[pa.Table]:
     """Yield the rows of a window in tables of at most `rows` rows; empty ones are left out.
 
-    A row whose time cannot be read goes with its neighbour, so that the contract can name it.
+    A row whose time cannot be read goes with the row before it (the first ones with the first row
+    that has a time), so that the contract can name it.
     """
     if window is not None and workload.time is None:
         raise WorkloadError(
             f"window {window} was asked for, but workload {workload.name!r} has no time column.",
             "Set 'time' in the workload, or leave the window out.",
         )
-    for batch in _batches(workload.source, rows):
-        table = _with_time(batch, workload)
-        if window is not None:
-            table = _inside(table, workload, window)
+    batches = (_with_time(b, workload) for b in _batches(workload.source, rows))
+    for table in batches if window is None else _inside(batches, workload, window):
         if table.num_rows:
             yield table
 
@@ -123,15 +122,32 @@ def _build_time(table: pa.Table, parts: TimeParts, workload: Workload) -> pa.Tab
     if parts.hour is not None:
         hours = convert(table.column(parts.hour), "number").values.to_pandas()
         moved = times.to_pandas() + pd.to_timedelta(hours, unit="h")
-        times = pa.Array.from_pandas(moved).cast(pa.timestamp("us", tz="UTC"), safe=False)
+        instants = moved.dt.tz_convert(None).to_numpy("datetime64[us]")
+        times = pa.array(instants).cast(pa.timestamp("us", tz="UTC"))
     kept = table.drop_columns([c for c in (workload.time,) if c in table.schema.names])
     return kept.append_column(workload.time, times)
 
 
-def _inside(table: pa.Table, workload: Workload, window: Window) -> pa.Table:
-    times = convert(table.column(workload.time), "timestamp").values.to_pandas().ffill().bfill()
-    mask = ((times >= window.start) & (times < window.end)).to_numpy(bool)
-    return table if mask.all() else table.filter(pa.array(mask))
+def _inside(tables: Iterable[pa.Table], workload: Workload, window: Window) -> Iterator[pa.Table]:
+    """Yield the rows of a window; where no row at all has a time, every one of them."""
+    last, early = None, []
+    for table in tables:
+        if table.num_rows == 0:
+            continue
+        times = convert(table.column(workload.time), "timestamp").values.to_pandas()
+        if last is None:
+            if times.isna().all():
+                early.append(table)
+                continue
+            last = times.dropna().iloc[0]
+            if window.start <= last < window.end:
+                yield from early
+            early = []
+        times = times.ffill().fillna(last)
+        last = times.iloc[-1]
+        mask = ((times >= window.start) & (times < window.end)).to_numpy(bool)
+        yield table if mask.all() else table.filter(pa.array(mask))
+    yield from early
 
 
 def _batches(
@@ -197,7 +213,8 @@ def _file_batches(path: Path, rows: int, schema: pa.Schema) -> Iterator[pa.Table
     with _reading(path):
         if _is_csv(path):
             for table in _csv_batches(path):
-                yield _conform(table, schema)
+                for start in range(0, table.num_rows, rows):
+                    yield _conform(table.slice(start, rows), schema)
             return
         # Without pre_buffer=False memory grows with the file.
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:

@@ -24,6 +24,7 @@ from twinloop.window import Window, window_before
 from twinloop.workload import Workload
 
 _PART = "part-00000.parquet"
+DRIFT_EVENT = "twinloop.drift.detected"
 
 
 @dataclass(frozen=True)
@@ -214,21 +215,27 @@ def _harm(workload: Workload, loaded: Loaded, labelled: Labelled | None) -> Harm
     )
 
 
+def drift_resource(workload: Workload) -> str:
+    """Name what drifts, as the event says it and an automation listens for it."""
+    return f"twinloop.workload.{workload.id}"
+
+
 @step
 def announce(workload: Workload, decision: Decision, as_of: datetime, run: TrackedRun) -> None:
     """Tell the world that a retraining is called for."""
     from prefect.events import emit_event
 
     emit_event(
-        event="twinloop.drift.detected",
+        event=DRIFT_EVENT,
         resource={
-            "prefect.resource.id": f"twinloop.workload.{workload.id}",
+            "prefect.resource.id": drift_resource(workload),
             "twinloop.workload": workload.id,
         },
         payload={
             "workload": workload.id,
             "as_of": as_of.isoformat(),
             "reason": decision.reasons[0],
-            "mlflow_run_id": run.run_id,
+            # The check that found it: however often it is told, one retraining follows.
+            "cause": run.run_id,
         },
     )

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -47,7 +48,8 @@ def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("store")
     database = folder / "mlflow.db"
-    SqlAlchemyStore(f"sqlite:///{database}", folder.as_uri()).engine.dispose()
+    store: Any = SqlAlchemyStore(f"sqlite:///{database}", folder.as_uri())  # type: ignore[no-untyped-call]
+    store.engine.dispose()
     return database
 
 

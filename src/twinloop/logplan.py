@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,7 +12,6 @@ from twinloop.profile import Reference
 from twinloop.results import CandidateResult, Leaderboard, TrainingResult
 from twinloop.scorer import Predictions, Target
 from twinloop.verdict import Verdict
-from twinloop.window import format_duration
 from twinloop.workload import Workload
 
 
@@ -202,12 +200,13 @@ def plan_snapshot(read: int, rows: int, digest: str, dropped: dict[str, int]) ->
 
 
 def plan_retraining(
-    reason: str, cooldown: timedelta, result: TrainingResult | None
+    reason: str, cause: str, refusal: str, result: TrainingResult | None
 ) -> Iterator[LogItem]:
     """Yield the log of a retraining: why, and what came of it."""
     yield Tag("twinloop.reason", reason)
+    yield Tag("twinloop.cause", cause)
     if result is None:
-        yield Tag("twinloop.verdict", f"cooling down for another {format_duration(cooldown)}")
+        yield Tag("twinloop.verdict", refusal)
         return
     yield Metric(f"accuracy/{result.metric}", result.holdout)
     yield Tag("twinloop.accuracy", "holdout")

@@ -43,7 +43,10 @@ class PandasModel:
         ColumnError
             If rows break the contract.
         """
-        table = pa.Table.from_pandas(frame, preserve_index=False)
+        # Arrow reads times with a zone in a way that pandas 3.1 deprecates; naive ones are UTC.
+        aware = frame.select_dtypes("datetimetz").items()
+        naive = {str(name): times.dt.tz_convert(None) for name, times in aware}
+        table = pa.Table.from_pandas(frame.assign(**naive), preserve_index=False)
         checked = check_rows(table, self.contract, roles=("time", "feature"))
         if checked.bad.num_rows:
             reasons = sorted(set(checked.bad.column(REASON).to_pylist()))

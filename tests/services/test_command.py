@@ -103,7 +103,7 @@ def test_help_of_each_command(desk: Desk, command: str) -> None:
 
 
 def test_help_names_every_command(desk: Desk) -> None:
-    """The command's own help lists all commands; these tests know them all."""
+    """The command's own help lists every command that works on a workload."""
     done = desk.twinloop("--help")
     lines = [line.strip(" │").split() for line in done.stdout.splitlines()]
     after = next(i for i, line in enumerate(lines) if "Commands" in line)

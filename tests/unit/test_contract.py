@@ -103,7 +103,7 @@ def test_rules_come_before_what_was_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "quarantine_reason"),
+    ("more", "reason"),
     [
         ({"n": [1.0, 2.0, 99.0]}, "out_of_range:n"),
         ({"n": [1.0, 2.0, float("inf")]}, "out_of_range:n"),

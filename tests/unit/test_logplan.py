@@ -1,0 +1,272 @@
+"""The plan of a log: the promised names are there, and every figure can be drawn."""
+
+import io
+import json
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from twinloop.drift import Decision, FeatureDrift, decide
+from twinloop.logplan import (
+    LogItem,
+    Metric,
+    Param,
+    Plot,
+    Tag,
+    Text,
+    model_card,
+    plan_candidate,
+    plan_decision,
+    plan_retraining,
+    plan_snapshot,
+    plan_training,
+    plan_verdict,
+)
+from twinloop.plots import drift_plot, gap_plot, holdout_plots, importance_plot, replay_plot
+from twinloop.profile import Binning, ColumnProfile, Profile, Reference
+from twinloop.results import CandidateResult, FoldScore, Leaderboard, TrainingResult
+from twinloop.scorer import Predictions, Target
+from twinloop.verdict import Verdict, first_version
+from twinloop.workload import CandidateName, Task, Workload
+
+NAMES = ("n", "k")
+COLUMNS = tuple(ColumnProfile(name=n, counts=(0, 0)) for n in (*NAMES, "prediction"))
+REFERENCE = Reference(
+    binning=Binning(columns=COLUMNS),
+    whole=Profile(rows=0, columns=COLUMNS),
+    windows=(),
+    importance=(0.25, 0.75),
+    loss="rmse",
+    losses=(),
+)
+TARGETS: dict[str, Target] = {
+    "regression": Target(name="y", task="regression"),
+    "binary": Target(name="y", task="binary", classes=("no", "yes")),
+    "multiclass": Target(name="y", task="multiclass", classes=("a", "b", "c")),
+}
+TASKS: tuple[Task, ...] = ("regression", "binary", "multiclass")
+
+
+def result(name: CandidateName, valid: float) -> CandidateResult:
+    """Return a candidate of two folds."""
+    return CandidateResult(
+        name=name,
+        metric="rmse",
+        folds=(FoldScore(train=0.1, valid=valid), FoldScore(train=0.2, valid=valid)),
+        fit_seconds=3.25,
+        predict_seconds=0.5,
+        rows=10,
+    )
+
+
+BOARD = Leaderboard(
+    candidates=(result("linear", 0.25), result("baseline", 0.5)),
+    skipped=("forest", "xgboost"),
+    split="2 folds of weeks",
+)
+
+
+def workload_of(task: Task = "regression", **keys: object) -> Workload:
+    """Return a workload of this task."""
+    base = {"name": "w", "task": task, "source": {"kind": "files", "path": "x"}, "target": "y"}
+    return Workload.model_validate(base | keys)
+
+
+def holdout(task: str, n_rows: int, case: str = "usual") -> tuple[np.ndarray, Predictions]:
+    """Return truth and predictions: as usual, all alike, or of one class only."""
+    draw = np.random.default_rng(0)
+    n = len(TARGETS[task].classes)
+    if n == 0:
+        y = draw.normal(size=n_rows)
+        return y, Predictions(np.full(n_rows, 0.5) if case == "constant" else y + 0.1)
+    codes = draw.integers(0, 1 if case == "one class" else n, n_rows)
+    shares = draw.dirichlet(np.ones(n), n_rows)
+    if case == "constant":
+        shares = np.tile(np.eye(n)[0], (n_rows, 1))
+    return codes, Predictions(shares.argmax(axis=1), shares)
+
+
+def png(figure: Figure) -> bytes:
+    """Draw a figure."""
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=60)
+    return sink.getvalue()
+
+
+def metrics(items: Iterable[LogItem]) -> dict[str, float]:
+    """Return the numbers of a plan, the last of each name."""
+    return {i.name: i.value for i in items if isinstance(i, Metric)}
+
+
+def tags(items: Iterable[LogItem]) -> dict[str, str]:
+    """Return the tags of a plan."""
+    return {i.name: i.value for i in items if isinstance(i, Tag)}
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("n_rows", [200, 1])
+@pytest.mark.parametrize("case", ["usual", "constant", "one class"])
+@pytest.mark.parametrize("task", TASKS)
+def test_every_plot_of_a_training_is_drawn(task: Task, case: str, n_rows: int, timed: bool) -> None:
+    """Whatever the holdout holds, and be it one row, its figures are PNG files, and no warning."""
+    y, predictions = holdout(task, n_rows, case)
+    times = np.arange(n_rows) * 3_600_000_000 if timed else None
+    found = dict(holdout_plots(TARGETS[task], y, predictions, times))
+    wanted = {"predicted_against_true"} | ({"residuals_over_time"} if timed else set())
+    if task != "regression":
+        two = task == "binary" and len(set(y.tolist())) == 2
+        wanted = {"calibration", "roc" if two else "confusion"}
+    assert set(found) == wanted
+    assert all(png(figure).startswith(b"\x89PNG\r\n") for figure in found.values())
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        importance_plot(NAMES, (0.25, 0.75)),
+        importance_plot(NAMES, (0.0, 0.0)),
+        importance_plot(tuple(f"feature {i}" for i in range(99)), (1 / 99,) * 99),
+        gap_plot(BOARD),
+        gap_plot(Leaderboard(candidates=(result("baseline", math.nan),))),
+        drift_plot((("n", 0.3, True), ("k", 0.0, False))),
+        drift_plot(()),
+        replay_plot({"never": [datetime(2024, 1, 1, tzinfo=UTC)]}, {"never": [0.5]}, "rmse"),
+        replay_plot({"never": []}, {"never": []}, "rmse"),
+    ],
+)
+def test_every_other_plot_is_drawn(figure: Figure) -> None:
+    """With much to show, little, or nothing, the figure is a PNG file."""
+    assert png(figure).startswith(b"\x89PNG\r\n")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_training_logs_what_was_promised(task: Task) -> None:
+    """Accuracy of the holdout and of the folds, what kind it is, settings, and every plot."""
+    workload = workload_of(task)
+    y, predictions = holdout(task, 50)
+    held = (y, predictions, None)
+    plan = list(plan_training(workload, BOARD, TARGETS[task], held, 0.75, REFERENCE))
+    assert metrics(plan) == {
+        f"accuracy/{workload.metric}": 0.75,
+        f"accuracy/cv_{workload.metric}": 0.25,
+    }
+    assert tags(plan) == {"twinloop.accuracy": "holdout"}
+    params = {i.name: i.value for i in plan if isinstance(i, Param)}
+    assert params == {
+        "winner": "linear",
+        "split": "2 folds of weeks",
+        "folds": 5,
+        "candidates": "baseline,linear,forest,xgboost",
+        "seed": 0,
+    }
+    plots = [i.path for i in plan if isinstance(i, Plot)]
+    assert plots[-2:] == ["plots/importance.png", "plots/train_validation_gap.png"]
+    assert len(plots) == len(set(plots)) >= 3
+
+
+def test_a_candidate_logs_each_fold() -> None:
+    """Mean, gap and spread under the metric's name, folds as steps, and the time it took."""
+    plan = list(plan_candidate(result("linear", 0.25)))
+    assert metrics(plan) == {
+        "accuracy/rmse": 0.25,
+        "accuracy/train_rmse": pytest.approx(0.15),
+        "accuracy/spread_rmse": 0.0,
+        "accuracy/fold_rmse": 0.25,
+        "accuracy/fold_train_rmse": 0.2,
+        "time/fit_s": 3.25,
+        "time/predict_s": 0.5,
+    }
+    steps = [i.step for i in plan if isinstance(i, Metric) and i.name == "accuracy/fold_rmse"]
+    assert steps == [0, 1]
+    assert tags(plan) == {"twinloop.accuracy": "cross-validation"}
+
+
+def test_a_verdict_logs_its_numbers_where_there_are() -> None:
+    """Outcome and reason always; numbers that do not exist are left out, zero is a number."""
+    plan = list(plan_verdict(first_version("rmse", 0.0)))
+    assert metrics(plan) == {"verdict/challenger": 0.0}
+    assert tags(plan) == {
+        "twinloop.verdict": "promote",
+        "twinloop.verdict_reason": "first version",
+    }
+    (text,) = (i for i in plan if isinstance(i, Text))
+    assert text.path == "verdict.json"
+    assert Verdict.model_validate_json(text.content) == first_version("rmse", 0.0)
+
+
+@pytest.mark.parametrize("n_columns", [0, 2])
+def test_a_decision_logs_how_far_the_columns_are(n_columns: int) -> None:
+    """How many drifted and the largest distance, also where nothing could be compared."""
+    features = tuple(
+        FeatureDrift(column=n, distance=d, p_value=0.0, importance=0.5, drifted=d > 0.1)
+        for n, d in (("n", 0.5), ("k", 0.05))
+    )[:n_columns]
+    decision = decide(features, None, 0.0, workload_of())
+    plan = list(plan_decision(decision))
+    assert metrics(plan) == {
+        "drift/columns": 1.0 if features else 0.0,
+        "drift/largest_distance": 0.5 if features else 0.0,
+    }
+    assert tags(plan) == {"twinloop.decision": "retrain" if features else "fine"}
+    (text,) = (i for i in plan if isinstance(i, Text))
+    assert Decision.model_validate(json.loads(text.content)) == decision
+
+
+def test_a_preparation_logs_the_share_of_rows_kept() -> None:
+    """Its accuracy is that share; what was dropped is counted by reason; no row is no error."""
+    plan = list(plan_snapshot(200, 150, "abc", {"no_label": 50}))
+    assert metrics(plan) == {
+        "accuracy/rows_kept": 0.75,
+        "rows/read": 200,
+        "rows/dropped_no_label": 50,
+    }
+    assert tags(plan) == {
+        "twinloop.accuracy": "share of rows kept",
+        "twinloop.data_digest": "abc",
+    }
+    assert metrics(plan_snapshot(0, 0, "abc", {}))["accuracy/rows_kept"] == 0.0
+
+
+def test_a_retraining_logs_why_and_what_came_of_it() -> None:
+    """With a training its score and verdict; refused, what refused it."""
+    cold = list(plan_retraining("it drifted", "drift", "cooling down", None))
+    assert tags(cold) == {
+        "twinloop.reason": "it drifted",
+        "twinloop.cause": "drift",
+        "twinloop.verdict": "cooling down",
+    }
+    trained = TrainingResult(
+        workload="w",
+        window="all",
+        version="2",
+        winner="linear",
+        metric="rmse",
+        holdout=0.25,
+        verdict=first_version("rmse", 0.25),
+        champion="2",
+        run_id="r",
+        board=BOARD,
+    )
+    plan = list(plan_retraining("it drifted", "drift", "", trained))
+    assert metrics(plan)["accuracy/rmse"] == 0.25
+    assert tags(plan)["twinloop.verdict"] == "promote"
+    assert {"twinloop.reason", "twinloop.cause", "twinloop.accuracy"} <= set(tags(plan))
+
+
+@pytest.mark.parametrize(("refit", "words"), [("all", "the holdout included"), ("train", "only")])
+def test_a_model_card_tells_all(refit: str, words: str) -> None:
+    """Every candidate, those not run, the data, the features and what was fitted stand on it."""
+    workload = workload_of(training={"refit": refit})
+    card = model_card(workload, BOARD, 0.125, "2011-01-01/2011-07-01", "f" * 64, 4320, REFERENCE)
+    rows = [line for line in card.splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        *("candidate", "---", "linear", "baseline"),
+        *("feature", "---", "k", "n"),
+    ]
+    for part in ("forest, xgboost", "rmse 0.125", "4320 rows", "2011-01-01/2011-07-01", words):
+        assert part in card
+    assert ("f" * 16 in card, "75.0%" in card, "2 folds of weeks" in card) == (True, True, True)
