@@ -253,7 +253,9 @@ def up(
     typer.echo("starting Prefect and MLflow ...")
     with servers(prefect_port, mlflow_port) as (addresses, children):
         from flows.deploy import deploy
+        from tasks.tracking import close_orphans
 
+        close_orphans()
         found, refused = all_workloads()
         for reason in refused:
             typer.echo(f"not deployed: {reason}", err=True)
@@ -299,6 +301,9 @@ def _running() -> Iterator[None]:
     from tasks.servers import prefect_server
 
     with prefect_server():
+        from tasks.tracking import close_orphans
+
+        close_orphans()
         yield
 
 

@@ -14,6 +14,7 @@ from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.registry import ModelFiles, ServedVersion, holdout_rule, load_version, save_model
 from tasks.settings import settings
+from tasks.showing import progress
 from tasks.tracking import TrackedRun, tracked_run
 from twinloop.candidates import importance
 from twinloop.contract import check_rows
@@ -112,16 +113,21 @@ def compare_candidates(
     deadline = time.monotonic() + 60 * workload.training.budget.minutes
     results: list[CandidateResult] = []
     skipped: list[CandidateName] = []
-    for name in workload.training.candidates:
-        if len(results) > 1 and time.monotonic() > deadline:
-            skipped.append(name)
-            continue
-        with tracked_run(workload, "candidate", window=window, as_of=run.as_of, what=name) as child:
-            result, unseen = _cross_validate(table, name, target, split, snapshot, workload)
-            unseen.save(work / f"{name}.npz")
-            child.rows = result.rows
-            child.log(plan_candidate(result))
-        results.append(result)
+    names = workload.training.candidates
+    with progress(workload, "candidates", "Candidates cross-validated", len(names)) as advance:
+        for name in names:
+            if len(results) > 1 and time.monotonic() > deadline:
+                skipped.append(name)
+                continue
+            with tracked_run(
+                workload, "candidate", window=window, as_of=run.as_of, what=name
+            ) as child:
+                result, unseen = _cross_validate(table, name, target, split, snapshot, workload)
+                unseen.save(work / f"{name}.npz")
+                child.rows = result.rows
+                child.log(plan_candidate(result))
+            results.append(result)
+            advance()
     return Leaderboard(candidates=rank(results), skipped=tuple(skipped), split=split.description)
 
 

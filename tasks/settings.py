@@ -144,4 +144,4 @@ def moment_of(as_of: datetime | None) -> datetime:
     from prefect.runtime import flow_run
 
     scheduled: datetime | None = flow_run.scheduled_start_time
-    return as_utc(as_of or scheduled or datetime.now(UTC))
+    return as_utc(as_of or scheduled or datetime.now(UTC).replace(microsecond=0))

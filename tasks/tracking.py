@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shutil
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,11 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+import psutil
+
 from tasks.metering import Meter, metered
 from tasks.settings import settings
+from tasks.showing import show_link, show_table
 from twinloop.costs import cost_metrics
 from twinloop.errors import ServiceError
-from twinloop.logplan import LogItem, Metric, Param, Plot, Tag, Text
+from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text, plan_bill
 from twinloop.window import Window, format_instant
 from twinloop.workload import Workload
 
@@ -71,8 +76,12 @@ class TrackedRun:
     rows: int | None = None
 
     def log(self, items: Iterable[LogItem]) -> None:
-        """Log items to MLflow."""
-        log_items(self.run_id, items)
+        """Log items to MLflow, and tables to the page of the flow run."""
+        planned = list(items)
+        log_items(self.run_id, planned)
+        for item in planned:
+            if isinstance(item, Table):
+                show_table(self.workload, item)
 
 
 _CURRENT: ContextVar[TrackedRun | None] = ContextVar("run", default=None)
@@ -200,6 +209,7 @@ def tracked_run(
             replay = run_id
     except MlflowException as err:
         raise ServiceError(f"MLflow at {settings().mlflow_uri} refuses a run: {err}") from err
+    _link_pages(workload, kind, experiment, run_id)
     with metered() as meter:
         run = TrackedRun(run_id, workload, meter, as_of, replay)
         token = _CURRENT.set(run)
@@ -229,10 +239,15 @@ def _tags(workload: Workload, kind: Kind, window: Window | None, as_of: datetime
         "twinloop.window": str(window or "all"),
         "twinloop.as_of": format_instant(as_of),
         "twinloop.currency": workload.prices.currency,
+        "twinloop.process": _this_process(),
     }
     if flow_run.id:
         tags["twinloop.prefect_flow_run_id"] = flow_run.id
         tags["twinloop.prefect_url"] = flow_run.ui_url or ""
+        tags["mlflow.note.content"] = (
+            f"{kind} of `{workload.id}`, window {window or 'all'}, "
+            f"meant for {format_instant(as_of)}.\n\n[Its flow run in Prefect]({flow_run.ui_url})"
+        )
     parent = _CURRENT.get()
     if parent is not None:
         tags["mlflow.parentRunId"] = parent.run_id
@@ -241,9 +256,17 @@ def _tags(workload: Workload, kind: Kind, window: Window | None, as_of: datetime
     return tags
 
 
+def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) -> None:
+    """Put a link to the MLflow run on the page of the flow run, where MLflow has pages."""
+    uri = settings().mlflow_uri
+    if uri.startswith("http") and kind not in ("candidate", "promotion"):
+        url = f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+        show_link(workload, "mlflow-run", url, f"The {kind} run in MLflow")
+
+
 def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str) -> None:
     costs = cost_metrics(run.meter.usage(), run.workload.prices, run.rows)
-    log_items(run.run_id, (Metric(name, value) for name, value in costs.items()))
+    run.log(plan_bill(costs, run.workload.prices.currency, flow_level=_CURRENT.get() is None))
     mlflow_client.set_terminated(run.run_id, status)
 
 
@@ -271,6 +294,39 @@ def log_items(run_id: str, items: Iterable[LogItem]) -> None:
         mlflow_client.log_batch(run_id, metrics[part], params[part], tags[part])
 
 
-def current_run() -> TrackedRun | None:
-    """Return the run around this code, if there is one."""
-    return _CURRENT.get()
+def _this_process() -> str:
+    """Name this process so that nothing else on any machine is called the same."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time()}"
+
+
+def close_orphans() -> int:
+    """Close runs whose process was killed before it could, and clear away what they left half done.
+
+    Returns
+    -------
+    int
+        How many there were.
+    """
+    mlflow_client = client()
+    experiments = [e.experiment_id for e in mlflow_client.search_experiments()]
+    running = mlflow_client.search_runs(experiments, "attributes.status = 'RUNNING'")
+    orphans = [r for r in running if _is_orphan(r.data.tags.get("twinloop.process", ""))]
+    for orphan in orphans:
+        run_id = orphan.info.run_id
+        lake = settings().root / "data" / "lake" / orphan.data.tags.get("twinloop.workload", "")
+        for left in (lake / "work" / run_id, *lake.glob(f"predictions/*/.{run_id}")):
+            shutil.rmtree(left, ignore_errors=True)
+        mlflow_client.set_tag(run_id, "twinloop.error", "the process ended without closing the run")
+        mlflow_client.set_terminated(run_id, "FAILED")
+    return len(orphans)
+
+
+def _is_orphan(process: str) -> bool:
+    """Tell whether a process of this machine is no more; of other machines nothing is known."""
+    host, _, rest = process.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname() or not rest.isdigit():
+        return False
+    try:
+        return f"{psutil.Process(int(rest)).create_time()}" != process.rpartition(":")[2]
+    except psutil.NoSuchProcess:
+        return True

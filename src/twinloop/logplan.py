@@ -56,7 +56,17 @@ class Plot:
     figure: Figure
 
 
-LogItem = Param | Metric | Tag | Text | Plot
+@dataclass(frozen=True)
+class Table:
+    """A small table for the page of the flow run."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+LogItem = Param | Metric | Tag | Text | Plot | Table
 
 
 def plan_candidate(result: CandidateResult) -> Iterator[LogItem]:
@@ -108,6 +118,15 @@ def plan_training(
     for name, figure in holdout_plots(target, y, predictions, times):
         yield Plot(f"plots/{name}.png", figure)
     yield Plot("plots/importance.png", importance_plot(names, reference.importance))
+    yield Table(
+        "leaderboard",
+        f"Candidates by mean {metric} over folds; {board.split}",
+        ("candidate", "validation", "spread", "train", "fit, s"),
+        tuple(
+            (c.name, f"{c.valid:.4g}", f"{c.spread:.2g}", f"{c.train:.4g}", f"{c.fit_seconds:.2f}")
+            for c in board.candidates
+        ),
+    )
     yield Plot("plots/train_validation_gap.png", gap_plot(board))
 
 
@@ -116,10 +135,25 @@ def plan_verdict(verdict: Verdict) -> Iterator[LogItem]:
     yield Tag("twinloop.verdict", verdict.outcome)
     yield Tag("twinloop.verdict_reason", verdict.reason)
     yield Text("verdict.json", verdict.model_dump_json(indent=1))
+    yield Table(
+        "verdict",
+        f"{verdict.outcome}: {verdict.reason}",
+        ("what", "value"),
+        tuple((name, str(value)) for name, value in verdict.model_dump().items()),
+    )
     for name in ("champion", "challenger", "gain", "low", "high"):
         value = getattr(verdict, name)
         if value is not None:
             yield Metric(f"verdict/{name}", value)
+
+
+def plan_bill(costs: dict[str, float], currency: str, *, flow_level: bool) -> Iterator[LogItem]:
+    """Yield the bill of a run; that of a whole flow run as a table, too."""
+    for name, value in costs.items():
+        yield Metric(name, value)
+    if flow_level:
+        rows = tuple((name, f"{value:.6g}") for name, value in costs.items())
+        yield Table("bill", f"Time and cost; money in {currency}", ("what", "value"), rows)
 
 
 def plan_decision(decision: Decision) -> Iterator[LogItem]:
@@ -129,6 +163,21 @@ def plan_decision(decision: Decision) -> Iterator[LogItem]:
     yield Metric("drift/columns", float(len(decision.drifted)))
     yield Metric(
         "drift/largest_distance", max((f.distance for f in decision.features), default=0.0)
+    )
+    yield Table(
+        "drift",
+        f"{decision.action}: {'; '.join(decision.reasons)}",
+        ("column", "distance", "p", "share of the model", "drifted"),
+        tuple(
+            (
+                f.column,
+                f"{f.distance:.3f}",
+                f"{f.p_value:.2g}",
+                f"{f.importance:.1%}",
+                "yes" if f.drifted else "",
+            )
+            for f in decision.features
+        ),
     )
     columns = tuple((f.column, f.distance, f.drifted) for f in decision.features)
     yield Plot("plots/drift.png", drift_plot(columns))

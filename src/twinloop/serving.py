@@ -51,8 +51,9 @@ class PandasModel:
         if checked.bad.num_rows:
             reasons = sorted(set(checked.bad.column(REASON).to_pylist()))
             raise ColumnError(f"{checked.bad.num_rows} rows break the contract: {reasons[:5]}.")
-        columns = self.scorer.columns(self.scorer.predict(checked.good))
-        return pa.table(columns).to_pandas()
+        if checked.good.num_rows == 0:
+            return pa.table(self.scorer.no_answers()).to_pandas()
+        return pa.table(self.scorer.columns(self.scorer.predict(checked.good))).to_pandas()
 
 
 def read_files(folder: Path) -> dict[str, bytes]:

@@ -54,7 +54,7 @@ def test_every_command_and_option_is_documented(name: str) -> None:
     """A command has a section with an example, which names each of its options."""
     section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", page("command.md"), re.M | re.S)
     assert section is not None
-    assert f"twinloop {name} " in section[1]
+    assert re.search(rf"^twinloop {name}\b", section[1], re.M)
     options = {o for p in COMMANDS[name].params for o in p.opts if o.startswith("--")}
     described = set(re.findall(r"`(--[a-z-]+)", section[1])) | {"--help"}
     assert options | {"--help"} == described
