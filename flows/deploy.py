@@ -56,6 +56,7 @@ class Plan:
         """The parameter form: this deployment is for this workload and for no other."""
         schema = parameter_schema(self.flow).model_dump_for_openapi()
         schema["properties"]["workload"]["enum"] = [self.workload.name]
+        schema["additionalProperties"] = False
         return schema
 
     @property

@@ -39,6 +39,7 @@ class Meter:
         self._inner_cpu = 0.0
         self._peak = 0
         self._tasks: dict[str, float] = {}
+        self._billed: Usage | None = None
         self._start_peak()
 
     def _start_peak(self) -> None:
@@ -56,10 +57,10 @@ class Meter:
         self._tasks[name] = self._tasks.get(name, 0.0) + seconds
 
     def usage(self) -> Usage:
-        """Return what was used until now."""
+        """Return what was used until now: the bill, if nothing is asked after it."""
         self.see_peak()
         wall, cpu = time.perf_counter() - self._wall, _cpu_seconds() - self._cpu
-        return Usage(
+        self._billed = Usage(
             wall_seconds=max(wall - self._inner_wall, 0.0),
             cpu_seconds=max(cpu - self._inner_cpu, 0.0),
             peak_bytes=self._peak,
@@ -67,11 +68,16 @@ class Meter:
             total_cpu_seconds=cpu,
             task_seconds=dict(self._tasks),
         )
+        return self._billed
 
     def close(self) -> None:
-        """Hand the totals to the run this one ran in."""
+        """Hand the totals to the run this one ran in.
+
+        What came after the last bill, like writing it down, is left to that run: on one bill it
+        must be.
+        """
         if self._parent is not None:
-            used = self.usage()
+            used = self._billed or self.usage()
             self._parent._inner_wall += used.total_wall_seconds
             self._parent._inner_cpu += used.total_cpu_seconds
             self._parent._peak = max(self._parent._peak, used.peak_bytes)

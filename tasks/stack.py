@@ -184,10 +184,18 @@ def stop_stack() -> Addresses | None:
     running = running_stack()
     if running is None:
         return None
-    process = psutil.Process(running.pid)
-    process.send_signal(signal.SIGTERM)
+    os.kill(running.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while time.monotonic() < deadline:
+        if _has_ended(running.pid):
+            return running
+        time.sleep(0.1)
+    raise ServiceError(f"the stack, process {running.pid}, does not end within {_STOP_SECONDS} s.")
+
+
+def _has_ended(pid: int) -> bool:
+    """Tell whether a process is no more, be it that its parent has not looked yet."""
     try:
-        process.wait(_STOP_SECONDS)
-    except psutil.TimeoutExpired as err:
-        raise ServiceError(f"the stack, process {running.pid}, does not end.") from err
-    return running
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -67,6 +67,13 @@ def test_a_profile_of_no_rows_changes_nothing(rows: list[tuple[float, ...]]) -> 
     assert binning.count(*table([])) == binning.empty()
 
 
+def test_rows_read_and_quarantined_add_up() -> None:
+    """What was read and set aside goes along with what was counted."""
+    one = binning_of([]).empty().model_copy(update={"rows": 5, "read": 7, "quarantined": 2})
+    merged = one.merge(one)
+    assert (merged.rows, merged.read, merged.quarantined) == (10, 14, 4)
+
+
 @given(ROWS, ROWS)
 def test_every_row_is_counted_once(
     trained: list[tuple[float, ...]], rows: list[tuple[float, ...]]

@@ -17,6 +17,7 @@ from twinloop.costs import Usage
 MB = 1_000_000
 BURN = """
 import time
+held = bytearray({hold})
 while time.process_time() < {seconds}: pass
 print(time.process_time(), flush=True)
 input()
@@ -34,10 +35,10 @@ def burn(seconds: float) -> None:
         pass
 
 
-def burning_child(seconds: float) -> subprocess.Popen[str]:
-    """Start a child that uses this much CPU time, says so, and waits for a line to end."""
+def burning_child(seconds: float, hold: int = 0) -> subprocess.Popen[str]:
+    """Start a child that uses CPU time, holds bytes, says so, and waits for a line to end."""
     return subprocess.Popen(
-        [sys.executable, "-S", "-c", BURN.format(seconds=seconds)],
+        [sys.executable, "-S", "-c", BURN.format(seconds=seconds, hold=hold)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -83,6 +84,19 @@ def test_nested_meters_add_up() -> None:
     for used in usages:
         assert used.cpu_seconds == pytest.approx(0.05, abs=0.02)
         assert used.wall_seconds >= 0.07
+
+
+def test_what_comes_after_the_bill_is_on_the_bill_around() -> None:
+    """Writing a bill down takes time as well: the block around pays it, and nothing is lost."""
+    with metered() as outer:
+        with metered() as inner:
+            burn(0.05)
+            bill = inner.usage()
+            burn(0.1)
+        whole = outer.usage()
+    assert bill.cpu_seconds == pytest.approx(0.05, abs=0.02)
+    assert whole.cpu_seconds == pytest.approx(0.1, abs=0.02)
+    assert whole.total_cpu_seconds == pytest.approx(bill.cpu_seconds + whole.cpu_seconds)
 
 
 def test_the_time_of_threads_is_counted() -> None:
@@ -142,24 +156,20 @@ def test_a_child_started_by_a_thread_is_counted() -> None:
     assert used == pytest.approx(account, rel=0.1, abs=0.02)
 
 
-def test_a_server_is_on_no_bill() -> None:
-    """What a child kept off all bills uses does not count, neither in time nor in memory."""
-    hold = "b = bytearray(200_000_000); print(0, flush=True); "
-    code = f"{hold}\n{BURN.format(seconds=0.3)}"
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_server_is_on_no_bill(others: int) -> None:
+    """What a child kept off all bills uses does not count; another child beside it does."""
     with metered() as meter:
-        child = subprocess.Popen(
-            [sys.executable, "-S", "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        exclude(child.pid)
-        burnt(child)
-        assert burnt(child) >= 0.3
-        assert psutil.Process(child.pid).memory_info().rss > 200 * MB
+        server = burning_child(0.3, hold=200 * MB)
+        exclude(server.pid)
+        children = [burning_child(0.2) for _ in range(others)]
+        account = sum(burnt(child) for child in children)
+        assert burnt(server) >= 0.3
+        assert psutil.Process(server.pid).memory_info().rss > 200 * MB
         used = meter.usage()
-    finish(child)
-    assert used.cpu_seconds < 0.1
+    for child in (server, *children):
+        finish(child)
+    assert used.cpu_seconds == pytest.approx(account, rel=0.1, abs=0.05)
     assert used.peak_bytes < psutil.Process().memory_info().rss + 100 * MB
 
 
@@ -191,14 +201,8 @@ def test_the_peak_before_a_nested_block_is_not_lost() -> None:
 def test_memory_of_a_child_counts() -> None:
     """A child that is there when the meter is read adds what it holds."""
     before = psutil.Process().memory_info().rss
-    code = "b = bytearray(200_000_000); print(0, flush=True); input()"
     with metered() as meter:
-        child = subprocess.Popen(
-            [sys.executable, "-S", "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        child = burning_child(0.0, hold=200 * MB)
         burnt(child)
         used = meter.usage()
     finish(child)
