@@ -1,21 +1,26 @@
 """The `twinloop` command. Heavy imports are late: help answers at once."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.arguments import (
+    read_duration,
+    read_overrides,
+    read_policies,
+    read_window,
+    read_workload_name,
+)
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from twinloop.window import Window
-    from twinloop.workload import Overrides
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,8 +85,8 @@ def train(
     json: Json = None,
 ) -> None:
     """Train, judge and register a new version; the verdict decides whether it serves."""
-    name = _resolve(workload, var)
-    span, overrides = _window(window), _overrides(history, candidates, folds, minutes)
+    name = read_workload_name(workload, var)
+    span, overrides = read_window(window), read_overrides(history, candidates, folds, minutes)
     with _running():
         from flows.train_model import train_model
 
@@ -97,7 +102,7 @@ def score(
     workload: Ref, window: Span = None, as_of: AsOf = None, var: Var = None, json: Json = None
 ) -> None:
     """Score a window with the champion; write predictions and quarantine as Parquet."""
-    name, span = _resolve(workload, var), _window(window)
+    name, span = read_workload_name(workload, var), read_window(window)
     with _running():
         from flows.score_batch import score_batch
 
@@ -111,7 +116,7 @@ def score(
 @app.command()
 def watch(workload: Ref, as_of: AsOf = None, var: Var = None, json: Json = None) -> None:
     """Check what was scored lately for drift and harm, and say what to do."""
-    name = _resolve(workload, var)
+    name = read_workload_name(workload, var)
     with _running():
         from flows.watch_drift import watch_drift
 
@@ -131,7 +136,7 @@ def retrain(
     json: Json = None,
 ) -> None:
     """Train a challenger on the newest labelled window, unless the last training is too recent."""
-    name = _resolve(workload, var)
+    name = read_workload_name(workload, var)
     with _running():
         from flows.retrain_model import retrain_model
 
@@ -163,8 +168,8 @@ def replay(
     json: Json = None,
 ) -> None:
     """Run both loops over past time, and show what each policy would have cost and gained."""
-    name = _resolve(workload, var)
-    between, policies = _duration(step), _policies(policy or ["drift"])
+    name = read_workload_name(workload, var)
+    between, policies = read_duration(step), read_policies(policy or ["drift"])
     _show_progress()
     with _running():
         from flows.replay_history import replay_history
@@ -186,7 +191,7 @@ def champion(
     json: Json = None,
 ) -> None:
     """Show which version serves and how it came to; or roll back to an earlier one."""
-    name = _resolve(workload, var)
+    name = read_workload_name(workload, var)
     _quiet()
     from flows import report
     from tasks.history import champion_history
@@ -214,7 +219,7 @@ def runs(
     json: Json = None,
 ) -> None:
     """List runs with their accuracy, time and cost."""
-    name = _resolve(workload, var)
+    name = read_workload_name(workload, var)
     _quiet()
     from flows import report
     from tasks.history import recent_runs
@@ -228,13 +233,13 @@ def runs(
 @app.command()
 def check(workload: Ref, window: Span = None, var: Var = None, json: Json = None) -> None:
     """Read a workload file and its data before anything runs, and say what was understood."""
-    name = _resolve(workload, var)
+    name = read_workload_name(workload, var)
     _quiet()
     from flows import report
     from tasks.checking import check_workload
     from tasks.settings import load_workload
 
-    result = check_workload(load_workload(name), _window(window), datetime.now(UTC))
+    result = check_workload(load_workload(name), read_window(window), datetime.now(UTC))
     report.check(result)
     _write(json, result)
 
@@ -277,23 +282,6 @@ def down() -> None:
     typer.echo("nothing runs here" if stopped is None else f"stopped {stopped.prefect}")
 
 
-def _resolve(ref: str, var: list[str] | None) -> str:
-    """Turn a name or a path into a name; a path's file is made known to this process."""
-    from tasks.settings import load_workload, read_workload
-    from twinloop.errors import WorkloadError
-
-    for pair in var or []:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise WorkloadError(f"--var {pair!r}: expected NAME=VALUE.")
-        os.environ[key] = value
-    if ref.endswith((".yaml", ".yml")) or "/" in ref:
-        path = Path(ref).expanduser().resolve()
-        os.environ["TWINLOOP_WORKLOAD_FILE"] = str(path)
-        return read_workload(path).name
-    return load_workload(ref).name
-
-
 @contextmanager
 def _running() -> Iterator[None]:
     """Have what flows need for the length of a block."""
@@ -322,64 +310,6 @@ def _show_progress() -> None:
     logger = logging.getLogger("twinloop.progress")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-
-
-def _window(text: str | None) -> "Window | None":
-    from pydantic import ValidationError
-
-    from twinloop.errors import WorkloadError
-    from twinloop.window import Window
-
-    if text is None:
-        return None
-    try:
-        return Window.model_validate(text)
-    except ValidationError as err:
-        reason = err.errors()[0]["msg"].removeprefix("Value error, ")
-        raise WorkloadError(f"--window {text!r}: {reason}.") from err
-
-
-def _policies(texts: list[str]) -> tuple[str, ...]:
-    """Read the policies before anything starts."""
-    from twinloop.replay import Policy
-
-    return tuple(str(Policy.parse(text)) for text in texts)
-
-
-def _duration(text: str) -> timedelta:
-    from twinloop.errors import WorkloadError
-    from twinloop.window import parse_duration
-
-    try:
-        span = parse_duration(text)
-    except ValueError as err:
-        raise WorkloadError(f"{err}.") from err
-    if not isinstance(span, timedelta) or span <= timedelta(0):
-        raise WorkloadError(f"{text!r} is no duration above zero, like 7d.")
-    return span
-
-
-def _overrides(
-    history: str | None, candidates: str | None, folds: int | None, minutes: float | None
-) -> "Overrides":
-    from pydantic import ValidationError
-
-    from twinloop.errors import WorkloadError
-    from twinloop.workload import Overrides
-
-    try:
-        return Overrides.model_validate(
-            {
-                "window": _duration(history) if history else None,
-                "candidates": tuple(candidates.split(",")) if candidates else None,
-                "folds": folds,
-                "budget_minutes": minutes,
-            }
-        )
-    except ValidationError as err:
-        first = err.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise WorkloadError(f"{where}: {first['msg']} (got {first['input']!r}).") from err
 
 
 def _write(path: Path | None, result: "BaseModel") -> None:

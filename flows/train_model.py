@@ -6,7 +6,8 @@ from prefect import flow
 
 from tasks.fitting import compare_candidates, fit_winner, judge
 from tasks.preparing import prepare_snapshot, training_window
-from tasks.registry import apply_verdict, current_champion, register_version, work_folder
+from tasks.registering import register_version, work_folder
+from tasks.registry import apply_verdict, current_champion
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
 from twinloop.results import TrainingResult

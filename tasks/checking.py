@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import storage
+from tasks import sources
 from tasks.fitting import split_table
 from tasks.preparing import refuse_too_many_bad, training_window
 from tasks.settings import settings
@@ -54,9 +54,9 @@ def check_workload(workload: Workload, window: Window | None, as_of: datetime) -
     Without a window, the newest training window that has rows is taken: of a table that ended long
     ago, its last part.
     """
-    origin = storage.origin(workload)
+    origin = sources.origin(workload)
     span = window or _newest(workload, as_of)
-    raw = storage.read_window(workload, span)
+    raw = sources.read_window(workload, span)
     contract = infer_contract(raw, workload, origin)
     checked = check_rows(raw, contract)
     refuse_too_many_bad(checked, raw.num_rows, workload, origin)
@@ -83,7 +83,7 @@ def check_workload(workload: Workload, window: Window | None, as_of: datetime) -
 def _newest(workload: Workload, as_of: datetime) -> Window | None:
     if workload.time is None:
         return None
-    ends = storage.time_span(workload)
+    ends = sources.time_span(workload)
     last = ends[1] + timedelta(days=1) if ends else as_of
     moment = min(as_of, last + workload.monitoring.labels_after)
     return training_window(workload, moment)

@@ -12,7 +12,8 @@ import pyarrow as pa
 from tasks import storage
 from tasks.metering import step
 from tasks.preparing import Snapshot
-from tasks.registry import ModelFiles, ServedVersion, holdout_rule, load_version, save_model
+from tasks.registering import ModelFiles, save_model
+from tasks.registry import ServedVersion, holdout_rule, load_version
 from tasks.settings import settings
 from tasks.showing import progress
 from tasks.tracking import TrackedRun, tracked_run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks import storage
+from tasks import sources, storage
 from tasks.metering import step
 from tasks.settings import settings
 from twinloop.cleaning import clean
@@ -82,8 +82,8 @@ def prepare_snapshot(workload: Workload, window: Window | None) -> Snapshot:
     known = _look_up(index)
     if known is not None:
         return known
-    origin = storage.origin(workload)
-    raw = storage.read_window(workload, window)
+    origin = sources.origin(workload)
+    raw = sources.read_window(workload, window)
     contract = infer_contract(raw, workload, origin)
     checked = check_rows(raw, contract)
     refuse_too_many_bad(checked, raw.num_rows, workload, origin)
@@ -125,7 +125,7 @@ def _recipe(workload: Workload, window: Window | None) -> str:
         },
     )
     parts["inference"] = workload.inference.quarantine_limit
-    text = json.dumps([_FORMAT, storage.fingerprint(workload), str(window), parts], sort_keys=True)
+    text = json.dumps([_FORMAT, sources.fingerprint(workload), str(window), parts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,30 +1,20 @@
-"""Registry: versions of a model in MLflow, verified before any alias points to them."""
+"""Registry: versions of a model in MLflow, which one serves, and how it came to."""
 
-import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from tasks import storage
 from tasks.metering import step
-from tasks.preparing import Snapshot
-from tasks.settings import settings
 from tasks.tracking import TrackedRun, client, experiment_id, tracked_run
 from twinloop import serving
 from twinloop.contract import Contract
 from twinloop.errors import RegistryError
-from twinloop.logplan import Metric, Param, Tag, plan_verdict
+from twinloop.logplan import Metric, Tag, plan_verdict
 from twinloop.profile import Reference
-from twinloop.scorer import Scorer, files_digest, from_files, to_files
+from twinloop.scorer import Scorer, files_digest, from_files
 from twinloop.verdict import Verdict
 from twinloop.window import format_duration, format_instant
 from twinloop.workload import Frozen, Workload
@@ -33,34 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-_PROBE_ROWS = 200
-_TAG = "twinloop."
-
-
-class ModelFiles(Frozen):
-    """A handle to a fitted model that is not registered yet.
-
-    Attributes
-    ----------
-    folder
-        Holds ``served/`` (what is registered), ``judged/`` and ``probe.parquet``.
-    digest
-        SHA-256 over the files of ``served/``.
-    score
-        The metric on the holdout.
-    until
-        Time of the newest row it was fitted on, microseconds since 1970; None without time.
-    """
-
-    folder: Path
-    digest: str
-    score: float
-    until: int | None
-    rows: int
-
-    def judged(self) -> Scorer:
-        """Return the model that the holdout has judged: it never saw its rows."""
-        return from_files(serving.read_files(self.folder / "judged"))
+TAG = "twinloop."
 
 
 class ServedVersion(Frozen):
@@ -100,176 +63,6 @@ def holdout_rule(workload: Workload) -> str:
     return f"{workload.training.holdout}:{workload.seed}"
 
 
-@contextmanager
-def work_folder(workload: Workload, run: TrackedRun) -> Iterator[Path]:
-    """Provide a folder for the files of one training, gone at its end."""
-    folder = settings().lake(workload) / "work" / run.run_id
-    with storage.writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def save_model(
-    folder: Path,
-    served: Scorer,
-    judged: Scorer,
-    snapshot: Snapshot,
-    reference: Reference,
-    score: float,
-    until: int | None,
-    probe: pa.Table,
-) -> ModelFiles:
-    """Write a fitted model's files, with contract, reference profile and a probe."""
-    files = to_files(served) | {
-        serving.CONTRACT: snapshot.contract.model_dump_json(indent=1).encode(),
-        serving.REFERENCE: reference.model_dump_json().encode(),
-    }
-    rows = probe.slice(0, _PROBE_ROWS)
-    answers = served.columns(served.predict(rows))
-    for column, values in answers.items():
-        rows = rows.append_column(f"answer.{column}", values)
-    with storage.writing(folder):
-        for name, parts in (("served", files), ("judged", to_files(judged))):
-            (folder / name).mkdir()
-            for path, content in parts.items():
-                (folder / name / path).write_bytes(content)
-        storage.write_parquet(rows, folder / "probe.parquet")
-    return ModelFiles(
-        folder=folder, digest=files_digest(files), score=score, until=until, rows=snapshot.rows
-    )
-
-
-@step
-def register_version(
-    workload: Workload, snapshot: Snapshot, model: ModelFiles, verdict: Verdict, run: TrackedRun
-) -> ServedVersion:
-    """Register a model as a new version, and verify it; no alias is touched.
-
-    Raises
-    ------
-    RegistryError
-        If what was registered does not load, has another digest, or answers a probe otherwise than
-        the model in memory did.
-    """
-    from mlflow.exceptions import MlflowException
-
-    mlflow_client = client()
-    try:
-        mlflow_client.create_registered_model(workload.id)
-    except MlflowException as err:
-        if "RESOURCE_ALREADY_EXISTS" not in str(err.error_code):
-            raise
-    tags = {
-        "digest": model.digest,
-        "metric": workload.metric,
-        "score": repr(model.score),
-        "until": "" if model.until is None else str(model.until),
-        "holdout": holdout_rule(workload),
-        "data_digest": snapshot.digest,
-        "trained_at": run.as_of.isoformat(),
-        "verdict": verdict.outcome,
-        "verdict_reason": verdict.reason,
-    }
-    run.log([Param("data_digest", snapshot.digest), Tag("twinloop.data_digest", snapshot.digest)])
-    info = _log_model(workload, snapshot, model, run)
-    created = mlflow_client.create_model_version(
-        workload.id,
-        info.model_uri,
-        run_id=run.run_id,
-        tags={_TAG + name: value for name, value in tags.items()},
-        model_id=info.model_id,
-    )
-    version = _handle(created)
-    _verify(version, model.folder / "probe.parquet")
-    run.log([Tag("twinloop.version", version.version)])
-    return version
-
-
-def _log_model(workload: Workload, snapshot: Snapshot, model: ModelFiles, run: TrackedRun) -> Any:
-    import mlflow.pyfunc
-    from mlflow.models import Model
-
-    # The signature comes from the contract; an example would cost a call and say nothing more.
-    warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
-    mlflow_client = client()
-    # Model.log alone puts the model into the default experiment, whatever run it is given.
-    logged = mlflow_client.create_logged_model(
-        experiment_id(mlflow_client, workload.experiment), name="model", source_run_id=run.run_id
-    )
-    return Model.log(
-        artifact_path=None,
-        name="model",
-        model_id=logged.model_id,
-        flavor=mlflow.pyfunc,
-        run_id=run.run_id,
-        loader_module="twinloop.serving",
-        data_path=str(model.folder / "served"),
-        code_paths=[str(Path(serving.__file__).parent)],
-        signature=_signature(snapshot.contract, model.folder / "probe.parquet"),
-        pip_requirements=_requirements(model.folder / "served"),
-    )
-
-
-def _signature(contract: Contract, probe: Path) -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-
-    kinds = {
-        "number": DataType.double,
-        "boolean": DataType.boolean,
-        "category": DataType.string,
-        "timestamp": DataType.datetime,
-    }
-    inputs: list[Any] = [
-        ColSpec(kinds[c.kind], c.name, required=c.required)
-        for c in contract.select("time", "feature")
-    ]
-    answers = storage.read_parquet(probe)
-    outputs: list[Any] = [
-        ColSpec(_output_type(field.type), field.name.removeprefix("answer."))
-        for field in answers.schema
-        if field.name.startswith("answer.")
-    ]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
-
-
-def _output_type(kind: pa.DataType) -> Any:
-    from mlflow.types import DataType
-
-    if pa.types.is_floating(kind):
-        return DataType.double
-    if pa.types.is_integer(kind):
-        return DataType.long
-    return DataType.boolean if pa.types.is_boolean(kind) else DataType.string
-
-
-def _requirements(served: Path) -> list[str]:
-    """Pin what loading this model takes, and no more."""
-    needed = ["mlflow", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn", "scipy"]
-    needed.append("xgboost-cpu" if (served / "model.ubj").exists() else "skops")
-    found = {d.metadata["Name"].lower() for d in metadata.distributions()}
-    if "xgboost-cpu" in needed and "xgboost-cpu" not in found:
-        needed[-1] = "xgboost"
-    return [f"{name}=={metadata.version(name)}" for name in needed]
-
-
-def _verify(version: ServedVersion, probe: Path) -> None:
-    """Ask what was registered what the model in memory was asked."""
-    loaded = load_version(version)
-    rows = storage.read_parquet(probe)
-    answers = loaded.scorer.columns(loaded.scorer.predict(rows))
-    for name, values in answers.items():
-        expected = rows.column(f"answer.{name}").combine_chunks()
-        if not values.equals(expected):
-            raise RegistryError(
-                f"{version.name} {version.label} was registered but answers {name!r} of the probe "
-                f"otherwise than the model in memory; no alias was moved."
-            )
-
-
 @lru_cache(maxsize=8)
 def load_version(version: ServedVersion) -> Loaded:
     """Load a version's files, its digest checked before anything is read.
@@ -306,8 +99,15 @@ def load_version(version: ServedVersion) -> Loaded:
     )
 
 
-def _handle(found: "ModelVersion") -> ServedVersion:
-    tags = {k.removeprefix(_TAG): v for k, v in found.tags.items() if k.startswith(_TAG)}
+def handle(found: "ModelVersion") -> ServedVersion:
+    """Read what Twinloop wrote down with a version when it was registered.
+
+    Raises
+    ------
+    RegistryError
+        If something else registered it.
+    """
+    tags = {k.removeprefix(TAG): v for k, v in found.tags.items() if k.startswith(TAG)}
     if "digest" not in tags:
         raise RegistryError(
             f"version {found.version} of {found.name!r} was not registered by Twinloop: no digest."
@@ -332,7 +132,7 @@ def find_champion(workload: Workload) -> ServedVersion | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return _handle(client().get_model_version_by_alias(workload.id, CHAMPION))
+        return handle(client().get_model_version_by_alias(workload.id, CHAMPION))
     except MlflowException as err:
         if err.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
@@ -415,7 +215,7 @@ def roll_back(workload: Workload, number: str, as_of: datetime) -> ServedVersion
 
     champion = find_champion(workload)
     try:
-        version = _handle(client().get_model_version(workload.id, number))
+        version = handle(client().get_model_version(workload.id, number))
     except MlflowException as err:
         known = ", ".join(v.version for v in versions(workload)) or "none"
         raise RegistryError(
@@ -432,7 +232,7 @@ def roll_back(workload: Workload, number: str, as_of: datetime) -> ServedVersion
 def versions(workload: Workload) -> list[ServedVersion]:
     """Return all versions, the newest first."""
     found = client().search_model_versions(f"name = '{workload.id}'")
-    return sorted((_handle(v) for v in found), key=lambda v: -int(v.version))
+    return sorted((handle(v) for v in found), key=lambda v: -int(v.version))
 
 
 def clear_champion(workload: Workload) -> None:

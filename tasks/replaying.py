@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from tasks import storage
+from tasks import sources
 from tasks.metering import step
 from tasks.registry import clear_champion
 from tasks.scoring import Manifest
@@ -60,9 +60,9 @@ def span_of(
 
 
 def _ends(workload: Workload) -> tuple[datetime, datetime]:
-    ends = storage.time_span(workload)
+    ends = sources.time_span(workload)
     if ends is None:
-        raise EmptyWindowError(f"{storage.origin(workload)}: no row has a time.")
+        raise EmptyWindowError(f"{sources.origin(workload)}: no row has a time.")
     return ends
 
 

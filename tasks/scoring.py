@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import storage
+from tasks import sources, storage
 from tasks.metering import step
 from tasks.preparing import refuse_too_many_bad
 from tasks.registry import Loaded, ServedVersion, load_version
@@ -119,7 +119,7 @@ def score_rows(
         If more rows break the contract than the workload allows; nothing is published.
     """
     home = _home(workload.id, "predictions", window)
-    fingerprint = storage.fingerprint(workload)
+    fingerprint = sources.fingerprint(workload)
     manifest = _already(home, champion, fingerprint)
     if manifest is None:
         manifest = _publish(workload, champion, window, home, fingerprint, run)
@@ -164,11 +164,11 @@ def _publish(
         aside.mkdir(parents=True)
         _write_part(aside / _PART, workload, champion, loaded, window, progress)
         if progress.read == 0:
-            storage.read_window(workload, window)  # raises, and tells which rows there are
+            sources.read_window(workload, window)  # raises, and tells which rows there are
         bad = _all_bad(progress)
         if bad is not None:
             checked = Checked(bad.slice(0, 0), bad, np.zeros(0, bool))
-            refuse_too_many_bad(checked, progress.read, workload, storage.origin(workload))
+            refuse_too_many_bad(checked, progress.read, workload, sources.origin(workload))
         profile = progress.profile.model_copy(
             update={"read": progress.read, "quarantined": progress.read - progress.scored}
         )
@@ -205,10 +205,10 @@ def _write_part(
     window: Window | None,
     progress: _Progress,
 ) -> None:
-    schema, origin = _schema(loaded), storage.origin(workload)
+    schema, origin = _schema(loaded), sources.origin(workload)
     needed = {c.name: f"a {c.role} of {champion.label}" for c in loaded.contract.select(*_ROLES)}
     with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
-        for batch in storage.read_batches(workload, window, workload.inference.batch_rows):
+        for batch in sources.read_batches(workload, window, workload.inference.batch_rows):
             progress.read += batch.num_rows
             progress.digest.update(batch)
             require_columns(batch, needed, origin)

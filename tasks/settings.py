@@ -9,7 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from twinloop.errors import WorkloadError, nearest
 from twinloop.window import as_utc
-from twinloop.workload import Workload, parse_workload
+from twinloop.workload import Workload
+from twinloop.workload_file import parse_workload
 
 
 def _cores() -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tasks import storage
+from tasks import sources, storage
 from tasks.fitting import loss_blocks
 from tasks.metering import step
 from tasks.registry import Loaded, ServedVersion, load_version
@@ -178,7 +178,7 @@ def find_labels(
 def _truth(workload: Workload, window: Window | None, loaded: Loaded) -> pa.Table | None:
     """Read keys and labels of a window, as far as they are there and keep the contract."""
     try:
-        raw = storage.read_window(workload, window)
+        raw = sources.read_window(workload, window)
     except EmptyWindowError:
         return None
     if workload.target not in raw.schema.names:

@@ -14,7 +14,8 @@ from flows.cli import app
 from tasks.settings import read_workload
 from twinloop import errors
 from twinloop.errors import TwinloopError
-from twinloop.workload import Workload, parse_workload
+from twinloop.workload import Workload
+from twinloop.workload_file import parse_workload
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

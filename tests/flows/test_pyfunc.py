@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from flows.train_model import train_model
-from tasks import storage
+from tasks import sources
 from tasks.registry import find_champion, load_version
 from tasks.settings import load_workload
 from tasks.tracking import client
@@ -45,7 +45,7 @@ def trained(name: str, candidate: CandidateName) -> tuple[pd.DataFrame, pd.DataF
     quick = Overrides(candidates=("baseline", candidate), folds=2)
     train_model(name, as_of=START, overrides=quick)
     workload = load_workload(name)
-    table = storage.read_window(workload, NEXT_DAY if workload.time else None).slice(0, 24)
+    table = sources.read_window(workload, NEXT_DAY if workload.time else None).slice(0, 24)
     champion = find_champion(workload)
     assert champion is not None
     scorer = load_version(champion).scorer

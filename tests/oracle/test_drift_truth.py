@@ -15,7 +15,7 @@ from twinloop.drift import FeatureDrift, Harm, compare_profiles, decide
 from twinloop.profile import Reference, combine, learn_binning, window_numbers
 from twinloop.scorer import Scorer, fit_scorer, learn_target
 from twinloop.simulate import BATTERY, FAHRENHEIT, simulate_bikes
-from twinloop.workload import parse_workload
+from twinloop.workload_file import parse_workload
 
 FILE = Path(__file__).parents[2] / "data" / "workloads" / "bikes.yaml"
 BIKES = parse_workload(FILE.read_text(encoding="utf-8"), str(FILE), {})

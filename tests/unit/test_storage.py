@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import storage
+from tasks import sources, storage
 from twinloop.errors import EmptyWindowError, SourceError, StorageError, WorkloadError
 from twinloop.window import Window
 from twinloop.workload import Workload
@@ -70,7 +70,7 @@ def numbers(table: pa.Table) -> list[int]:
 
 def read(workload: Workload, window: Window | None, n_rows: int = 100) -> list[int]:
     """Return the numbers of the rows of a window, read a few at a time."""
-    batches = list(storage.read_batches(workload, window, n_rows))
+    batches = list(sources.read_batches(workload, window, n_rows))
     assert all(0 < b.num_rows <= n_rows for b in batches)
     return [y for b in batches for y in numbers(b)]
 
@@ -122,7 +122,7 @@ def test_a_window_without_rows_names_those_there_are(raw: Path) -> None:
     write(rows([0, 5]), raw / "a.csv")
     later = Window(start=START + timedelta(days=9), end=START + timedelta(days=10))
     with pytest.raises(EmptyWindowError, match="from 2024-01-01 00:00 to 2024-01-01 05:00 UTC"):
-        storage.read_window(workload_of(), later)
+        sources.read_window(workload_of(), later)
 
 
 def test_a_window_needs_a_time(raw: Path) -> None:
@@ -130,8 +130,8 @@ def test_a_window_needs_a_time(raw: Path) -> None:
     write(rows([0, 5]), raw / "a.csv")
     timeless = workload_of().model_copy(update={"time": None})
     with pytest.raises(WorkloadError, match="has no time column"):
-        storage.read_window(timeless, WINDOW)
-    assert storage.read_window(timeless, None).num_rows == 2
+        sources.read_window(timeless, WINDOW)
+    assert sources.read_window(timeless, None).num_rows == 2
 
 
 @pytest.mark.parametrize("hour", [None, "hr"])
@@ -142,7 +142,7 @@ def test_time_is_put_together_from_date_and_hour(raw: Path, hour: str | None) ->
     )
     write(table.append_column("y", pa.array([0, 1, 2])), raw / "a.csv")
     workload = workload_of(time_from={"date": "day", "hour": hour})
-    (batch,) = storage.read_batches(workload, None, 100)
+    (batch,) = sources.read_batches(workload, None, 100)
     wanted = [START + timedelta(hours=23 if hour else 0), START + timedelta(days=1), None]
     assert batch.column("at").to_pylist() == wanted
     assert batch.column("at").type == pa.timestamp("us", "UTC")
@@ -154,7 +154,7 @@ def test_csv_files_are_read_alike_whatever_they_look_like(raw: Path) -> None:
     """A column that looks like numbers in one file and words in the next is one column."""
     (raw / "a.csv").write_text("at,y,code\n2024-01-01T00:00,0,007\n")
     (raw / "b.csv").write_text("at,y,code\n2024-01-01T01:00,1,x7\n2024-01-01T02:00,2,\n")
-    table = storage.read_window(workload_of(), WINDOW)
+    table = sources.read_window(workload_of(), WINDOW)
     assert table.column("code").to_pylist() == ["007", "x7", None]
     assert numbers(table) == [0, 1, 2]
 
@@ -163,7 +163,7 @@ def test_a_column_that_a_file_lacks_is_null_there(raw: Path) -> None:
     """Columns are matched by name, in whatever order, and integers widen to fractions."""
     write(pa.table({"y": [0], "at": [START]}), raw / "a.parquet")
     write(pa.table({"at": [START], "n": [0.5], "y": [1.0]}), raw / "b.parquet")
-    found = storage.read_window(workload_of(), WINDOW).select(["n", "y"]).to_pylist()
+    found = sources.read_window(workload_of(), WINDOW).select(["n", "y"]).to_pylist()
     assert found == [{"n": None, "y": 0.0}, {"n": 0.5, "y": 1.0}]
 
 
@@ -183,7 +183,7 @@ def test_a_file_that_cannot_be_read_is_named(
     """The error holds the path and what is wrong with the file."""
     (raw / name).write_text(content)
     with pytest.raises(Exception, match=words) as caught:
-        storage.read_window(workload_of(), WINDOW)
+        sources.read_window(workload_of(), WINDOW)
     assert str(raw) in str(caught.value)
     assert isinstance(caught.value, SourceError) or "TL220" in str(caught.value)
 
@@ -191,19 +191,19 @@ def test_a_file_that_cannot_be_read_is_named(
 def test_no_file_is_an_error_that_shows_the_pattern(raw: Path) -> None:
     """A glob that matches nothing is shown whole."""
     with pytest.raises(SourceError, match=r"no file matches '.*/raw/\*'"):
-        storage.read_window(workload_of(), None)
+        sources.read_window(workload_of(), None)
 
 
 def test_the_fingerprint_follows_the_files(raw: Path) -> None:
     """It stays while nothing changes, and changes with a file, its content or the time column."""
     write(rows([0]), raw / "a.csv")
-    seen = {storage.fingerprint(workload_of())}
-    assert storage.fingerprint(workload_of()) in seen
-    seen.add(storage.fingerprint(workload_of().model_copy(update={"time": None})))
+    seen = {sources.fingerprint(workload_of())}
+    assert sources.fingerprint(workload_of()) in seen
+    seen.add(sources.fingerprint(workload_of().model_copy(update={"time": None})))
     write(rows([0]), raw / "b.csv")
-    seen.add(storage.fingerprint(workload_of()))
+    seen.add(sources.fingerprint(workload_of()))
     write(rows([0, 1]), raw / "b.csv")
-    seen.add(storage.fingerprint(workload_of()))
+    seen.add(sources.fingerprint(workload_of()))
     assert len(seen) == 4
 
 

@@ -1,0 +1,88 @@
+"""Arguments: what a person typed, read before anything starts."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twinloop.window import Window
+    from twinloop.workload import Overrides
+
+
+def read_workload_name(ref: str, var: list[str] | None) -> str:
+    """Turn a name or a path into a name; a path's file is made known to this process."""
+    from tasks.settings import load_workload, read_workload
+    from twinloop.errors import WorkloadError
+
+    for pair in var or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise WorkloadError(f"--var {pair!r}: expected NAME=VALUE.")
+        os.environ[key] = value
+    if ref.endswith((".yaml", ".yml")) or "/" in ref:
+        path = Path(ref).expanduser().resolve()
+        os.environ["TWINLOOP_WORKLOAD_FILE"] = str(path)
+        return read_workload(path).name
+    return load_workload(ref).name
+
+
+def read_window(text: str | None) -> "Window | None":
+    """Read START/END; nothing given is no window."""
+    from pydantic import ValidationError
+
+    from twinloop.errors import WorkloadError
+    from twinloop.window import Window
+
+    if text is None:
+        return None
+    try:
+        return Window.model_validate(text)
+    except ValidationError as err:
+        reason = err.errors()[0]["msg"].removeprefix("Value error, ")
+        raise WorkloadError(f"--window {text!r}: {reason}.") from err
+
+
+def read_policies(texts: list[str]) -> tuple[str, ...]:
+    """Read the policies before anything starts."""
+    from twinloop.replay import Policy
+
+    return tuple(str(Policy.parse(text)) for text in texts)
+
+
+def read_duration(text: str) -> timedelta:
+    """Read a duration above zero, like 7d."""
+    from twinloop.errors import WorkloadError
+    from twinloop.window import parse_duration
+
+    try:
+        span = parse_duration(text)
+    except ValueError as err:
+        raise WorkloadError(f"{err}.") from err
+    if not isinstance(span, timedelta) or span <= timedelta(0):
+        raise WorkloadError(f"{text!r} is no duration above zero, like 7d.")
+    return span
+
+
+def read_overrides(
+    history: str | None, candidates: str | None, folds: int | None, minutes: float | None
+) -> "Overrides":
+    """Read what one training does otherwise than the workload says."""
+    from pydantic import ValidationError
+
+    from twinloop.errors import WorkloadError
+    from twinloop.workload import Overrides
+
+    try:
+        return Overrides.model_validate(
+            {
+                "window": read_duration(history) if history else None,
+                "candidates": tuple(candidates.split(",")) if candidates else None,
+                "folds": folds,
+                "budget_minutes": minutes,
+            }
+        )
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise WorkloadError(f"{where}: {first['msg']} (got {first['input']!r}).") from err
