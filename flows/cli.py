@@ -114,6 +114,27 @@ def score(
 
 
 @app.command()
+def backfill(
+    workload: Ref,
+    start: Annotated[datetime, typer.Option("--from", help="Start of the first window, UTC.")],
+    end: Annotated[datetime, typer.Option("--to", help="End of the last window, UTC.")],
+    current: Annotated[
+        bool, typer.Option("--current", help="Use today's champion, not that of each date.")
+    ] = False,
+    var: Var = None,
+) -> None:
+    """Score every window of a span that is not complete, each by the champion of its date."""
+    name, span = read_workload_name(workload, var), read_window(f"{start}/{end}")
+    assert span is not None  # noqa: S101 - both ends were given
+    with _running():
+        from flows import report
+        from flows.backfill import backfill as fill
+
+        for window, manifest in fill(name, span, of_then=not current):
+            report.backfilled(window, manifest)
+
+
+@app.command()
 def watch(workload: Ref, as_of: AsOf = None, var: Var = None, json: Json = None) -> None:
     """Check what was scored lately for drift and harm, and say what to do."""
     name = read_workload_name(workload, var)
@@ -184,6 +205,9 @@ def replay(
 @app.command()
 def champion(
     workload: Ref,
+    at: Annotated[
+        datetime | None, typer.Option(help="Only say which version served then, UTC.")
+    ] = None,
     rollback: Annotated[
         str | None, typer.Option(help="Make this version champion again.", metavar="VERSION")
     ] = None,
@@ -195,10 +219,16 @@ def champion(
     _quiet()
     from flows import report
     from tasks.history import champion_history
-    from tasks.registry import roll_back
+    from tasks.registry import resolve_champion, roll_back
     from tasks.settings import load_workload
+    from twinloop.window import as_utc
 
     spec = load_workload(name)
+    if at is not None:
+        then = resolve_champion.fn(spec, as_utc(at))
+        report.say(f"{then.name} {then.label} was champion at {as_utc(at):%Y-%m-%d %H:%M} UTC.")
+        _write(json, then)
+        return
     if rollback is not None:
         version = roll_back(spec, rollback, datetime.now(UTC))
         report.say(f"{version.name} {version.label} is champion.")

@@ -12,6 +12,7 @@ from tasks.scoring import Manifest
 from twinloop.drift import Decision
 from twinloop.replay import PolicyResult, ReplayResult, by_month, overall
 from twinloop.results import TrainingResult
+from twinloop.window import Window
 
 # Into a file or a pipe nothing is cut: there is no window to fit.
 _console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -66,6 +67,16 @@ def scoring(manifest: Manifest) -> None:
     say(f"predictions: {manifest.place}")
     if manifest.quarantined:
         say(f"quarantine:  {manifest.quarantine_place}")
+
+
+def backfilled(window: Window, manifest: Manifest | None) -> None:
+    """Print what became of one window of a backfill."""
+    if manifest is None:
+        say(f"{window}  no rows")
+        return
+    done = "complete already" if manifest.reused else f"scored {manifest.scored}"
+    bad = f", {manifest.quarantined} quarantined" if manifest.quarantined else ""
+    say(f"{window}  {manifest.version.label}  {done}{bad}")
 
 
 def decision(found: Decision) -> None:
@@ -195,7 +206,7 @@ def champion(history: ChampionHistory) -> None:
     _console.print(table)
     moves = _table("Moves of the champion", "at", "from", "to", "evidence")
     for m in history.moves:
-        moves.add_row(m.at[:16], m.was or "-", m.became, m.reason)
+        moves.add_row(f"{m.at:%Y-%m-%d %H:%M}", m.was or "-", m.became, m.reason)
     _console.print(moves)
 
 

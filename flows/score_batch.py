@@ -13,7 +13,10 @@ from twinloop.window import Window
 
 @flow(name="score-batch", flow_run_name="score {workload}")
 def score_batch(
-    workload: str, window: Window | None = None, as_of: datetime | None = None
+    workload: str,
+    window: Window | None = None,
+    as_of: datetime | None = None,
+    champion_at: datetime | None = None,
 ) -> Manifest:
     """Score a window with the champion and publish predictions, whole or not at all.
 
@@ -25,11 +28,13 @@ def score_batch(
         Rows to score, UTC; default the newest whole inference window before `as_of`.
     as_of
         The moment the run is meant for, UTC; default its scheduled time.
+    champion_at
+        Score with the version that was champion then, UTC; default the one that is now.
     """
     spec, moment = load_workload(workload), moment_of(as_of)
     span = window or scoring_window(spec, moment)
     with tracked_run(spec, "inference", window=span, as_of=moment) as run:
-        champion = resolve_champion(spec)
+        champion = resolve_champion(spec, champion_at)
         manifest = score_rows(spec, champion, span, run)
         run.rows = manifest.read
     return manifest

@@ -3,22 +3,12 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tasks.registry import ServedVersion, find_champion, versions
+from tasks.registry import Move, ServedVersion, champion_moves, find_champion, versions
 from tasks.tracking import client, experiment_id
 from twinloop.workload import Frozen, Workload
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-
-class Move(Frozen):
-    """One move of the champion alias."""
-
-    at: str
-    was: str
-    became: str
-    reason: str
-    run_id: str
 
 
 class ChampionHistory(Frozen):
@@ -62,28 +52,12 @@ class Runs(Frozen):
 
 def champion_history(workload: Workload) -> ChampionHistory:
     """Read who served, since when and by which evidence."""
-    found = _search(
-        workload,
-        f"tags.`twinloop.kind` = 'promotion' and tags.`twinloop.workload` = '{workload.id}'",
-        1000,
-    )
     champion = find_champion(workload)
     return ChampionHistory(
         workload=workload.id,
         champion=champion.version if champion else "",
         versions=tuple(versions(workload)),
-        moves=tuple(_move(run) for run in found),
-    )
-
-
-def _move(run: "Run") -> Move:
-    tags = run.data.tags
-    return Move(
-        at=tags.get("twinloop.moved_at", ""),
-        was=tags.get("twinloop.from", ""),
-        became=tags.get("twinloop.to", ""),
-        reason=tags.get("twinloop.verdict_reason", ""),
-        run_id=run.info.run_id,
+        moves=tuple(champion_moves(workload)),
     )
 
 

@@ -16,10 +16,11 @@ from twinloop.logplan import Metric, Tag, plan_verdict
 from twinloop.profile import Reference
 from twinloop.scorer import Scorer, files_digest, from_files
 from twinloop.verdict import Verdict
-from twinloop.window import format_duration, format_instant
+from twinloop.window import as_utc, format_duration, format_instant
 from twinloop.workload import Frozen, Workload
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -54,6 +55,27 @@ class Loaded:
     scorer: Scorer
     contract: Contract
     reference: Reference
+
+
+class Move(Frozen):
+    """One move of the champion alias.
+
+    Attributes
+    ----------
+    at
+        The moment it counts from, UTC.
+    was, became
+        Versions; `was` is empty for the first.
+    recorded
+        When it was written down, milliseconds since 1970.
+    """
+
+    at: datetime
+    was: str
+    became: str
+    reason: str
+    recorded: int
+    run_id: str
 
 
 def holdout_rule(workload: Workload) -> str:
@@ -140,21 +162,59 @@ def find_champion(workload: Workload) -> ServedVersion | None:
 
 
 @step
-def resolve_champion(workload: Workload) -> ServedVersion:
-    """Return the version that serves.
+def resolve_champion(workload: Workload, at: datetime | None = None) -> ServedVersion:
+    """Return the version that serves, or that served at a time.
 
     Raises
     ------
     RegistryError
-        If no version has been promoted yet.
+        If no version has been promoted yet, or none had been by then.
     """
-    champion = find_champion(workload)
+    champion = find_champion(workload) if at is None else champion_at(workload, at)
     if champion is None:
+        when = "" if at is None else f" at {format_instant(at)}"
         raise RegistryError(
-            f"{workload.id!r} has no champion to score with.",
+            f"{workload.id!r} has no champion to score with{when}.",
             f"Train one: `twinloop train {workload.name}`.",
         )
     return champion
+
+
+def champion_at(workload: Workload, at: datetime) -> ServedVersion | None:
+    """Return the version that was champion at a time, by the record of its moves; None before all.
+
+    Moves count from the moment their run was meant for.
+    """
+    moves = [m for m in champion_moves(workload) if m.at <= at]
+    if not moves:
+        return None
+    last = max(moves, key=lambda m: (m.at, m.recorded))
+    return handle(client().get_model_version(workload.id, last.became))
+
+
+def champion_moves(workload: Workload) -> list[Move]:
+    """Read every move of the champion alias, the newest record first."""
+    mlflow_client = client()
+    where = f"tags.`twinloop.kind` = 'promotion' and tags.`twinloop.workload` = '{workload.id}'"
+    found = mlflow_client.search_runs(
+        [experiment_id(mlflow_client, workload.experiment)],
+        f"{where} and attributes.status = 'FINISHED'",
+        max_results=1000,
+        order_by=["attributes.start_time DESC"],
+    )
+    return [_move(run) for run in found]
+
+
+def _move(run: "Run") -> Move:
+    tags = run.data.tags
+    return Move(
+        at=as_utc(datetime.fromisoformat(tags["twinloop.moved_at"])),
+        was=tags.get("twinloop.from", ""),
+        became=tags["twinloop.to"],
+        reason=tags.get("twinloop.verdict_reason", ""),
+        recorded=run.info.start_time,
+        run_id=run.info.run_id,
+    )
 
 
 @step

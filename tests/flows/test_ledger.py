@@ -212,7 +212,7 @@ def test_promotion_and_rollback_are_recorded(home: Path) -> None:
     assert back.version == "1"
     history = champion_history(bikes)
     assert history.champion == "1"
-    assert [(m.was, m.became, m.at) for m in history.moves] == [
+    assert [(m.was, m.became, f"{m.at:%Y-%m-%d}") for m in history.moves] == [
         ("2", "1", "2011-08-05"),
         ("1", "2", "2011-07-29"),
         ("", "1", "2011-07-01"),
