@@ -149,7 +149,11 @@ def worker(limit: int) -> Iterator[Child]:
     """Run a worker that executes up to `limit` flow runs at a time, each in its own process."""
     command = ["prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process"]
     command += ["--name", f"twinloop-{os.getpid()}", "--limit", str(limit)]
-    environment = {"PREFECT_WORKER_QUERY_SECONDS": "2", "TWINLOOP_HOME": str(settings().root)}
+    environment = {
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_LOGGING_LEVEL": "INFO",  # served runs have a page to read logs on
+        "TWINLOOP_HOME": str(settings().root),
+    }
     with child("the worker", command, environment, settings().prefect_home / "worker.log") as found:
         yield found
 
