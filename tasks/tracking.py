@@ -167,8 +167,7 @@ def experiment_id(mlflow_client: "MlflowClient", name: str) -> str:
     local = here.mlflow_uri.startswith("sqlite")
     place = (here.store / "artifacts" / name).as_uri() if local else None
     try:
-        tags = {"mlflow.experimentKind": "custom_model_development"}  # else its page is for chats
-        return str(mlflow_client.create_experiment(name, artifact_location=place, tags=tags))
+        return str(mlflow_client.create_experiment(name, artifact_location=place))
     except MlflowException:
         # Another process was faster.
         again = mlflow_client.get_experiment_by_name(name)
