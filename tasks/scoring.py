@@ -24,7 +24,7 @@ from twinloop.tables import ContentDigest, require_columns, row_hashes
 from twinloop.window import Window, window_before
 from twinloop.workload import Frozen, Workload
 
-_PART = "part-00000.parquet"
+PART = "part-00000.parquet"
 _ROLES = ("key", "time", "group", "feature")
 MODEL_VERSION, MODEL_RUN = "model_version", "model_run_id"
 
@@ -144,7 +144,7 @@ def _already(home: Path, champion: ServedVersion, fingerprint: str) -> Manifest 
         return None
     manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     same = manifest.version == champion and manifest.fingerprint == fingerprint
-    if not same or not (home / manifest.folder / _PART).is_file():
+    if not same or not (home / manifest.folder / PART).is_file():
         return None
     return manifest.model_copy(update={"reused": True})
 
@@ -162,7 +162,7 @@ def _publish(
     progress = _Progress(profile=loaded.reference.binning.empty())
     try:
         aside.mkdir(parents=True)
-        _write_part(aside / _PART, workload, champion, loaded, window, progress)
+        _write_part(aside / PART, workload, champion, loaded, window, progress)
         if progress.read == 0:
             sources.read_window(workload, window)  # raises, and tells which rows there are
         bad = _all_bad(progress)

@@ -145,4 +145,7 @@ def moment_of(as_of: datetime | None) -> datetime:
     from prefect.runtime import flow_run
 
     scheduled: datetime | None = flow_run.scheduled_start_time
-    return as_utc(as_of or scheduled or datetime.now(UTC).replace(microsecond=0))
+    if as_of is not None:
+        return as_utc(as_of)
+    # Whole seconds: this moment stands in the names of runs.
+    return as_utc(scheduled or datetime.now(UTC)).replace(microsecond=0)

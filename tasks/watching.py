@@ -11,7 +11,7 @@ from tasks import sources, storage
 from tasks.fitting import loss_blocks
 from tasks.metering import step
 from tasks.registry import Loaded, ServedVersion, load_version
-from tasks.scoring import Manifest, published
+from tasks.scoring import PART, Manifest, published
 from tasks.tracking import TrackedRun
 from twinloop.contract import check_rows, duplicated
 from twinloop.drift import Decision, Harm, assess_harm, compare_profiles, decide
@@ -23,7 +23,6 @@ from twinloop.scorer import Predictions, Target
 from twinloop.window import Window, window_before
 from twinloop.workload import Workload
 
-_PART = "part-00000.parquet"
 DRIFT_EVENT = "twinloop.drift.detected"
 
 
@@ -152,7 +151,7 @@ def find_labels(
     if not workload.key:
         return None
     found = [
-        (folder / m.folder / _PART, m)
+        (folder / m.folder / PART, m)
         for folder, m in _overlapping(workload, window)
         if champion is None or m.version == champion
     ]

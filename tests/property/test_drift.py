@@ -12,6 +12,7 @@ from scipy.spatial.distance import jensenshannon
 from twinloop.drift import (
     FeatureDrift,
     Harm,
+    _past_distances,
     assess_harm,
     compare_profiles,
     decide,
@@ -19,7 +20,7 @@ from twinloop.drift import (
     holm,
 )
 from twinloop.encoding import Encoding, Feature
-from twinloop.profile import Binning, Profile, Reference, combine, learn_binning
+from twinloop.profile import Binning, ColumnProfile, Profile, Reference, combine, learn_binning
 from twinloop.scorer import Predictions, Target
 from twinloop.workload import Workload
 
@@ -282,3 +283,10 @@ def test_harm_is_the_first_reason() -> None:
 def test_harm_without_drift_retrains() -> None:
     """A concept that changed shows in the labels alone, also before columns can be compared."""
     assert decide((), harm(harmful=True), 0.0, BIKES).action == "retrain"
+
+
+def test_a_past_window_is_compared_with_the_others_only() -> None:
+    """A window that shares no bin with the rest of the past was as far from it as can be."""
+    windows = [ColumnProfile(name="n", counts=(10, 0)), ColumnProfile(name="n", counts=(0, 10))]
+    whole = windows[0].merge(windows[1])
+    assert _past_distances(whole, windows).tolist() == [1.0, 1.0]
