@@ -281,31 +281,42 @@ def up(
     limit: Annotated[int, typer.Option(help="Flow runs at a time.", min=1)] = 2,
 ) -> None:
     """Serve both pages, deploy all workloads on their schedules, and run them; Ctrl-C stops all."""
-    _quiet()
-    from tasks.settings import all_workloads
+    _quiet(join=False)
+    _show_progress()
     from tasks.stack import servers, watch_over, worker
 
     typer.echo("starting Prefect and MLflow ...")
-    with servers(prefect_port, mlflow_port) as (addresses, children):
-        from flows.deploy import deploy
-        from tasks.tracking import close_orphans
+    with (
+        servers(prefect_port, mlflow_port) as (addresses, children),
+        worker(limit, children) as last,
+    ):
+        typer.echo(f"Prefect  {addresses.prefect}\nMLflow   {addresses.mlflow}")
+        typer.echo("Ctrl-C, or `twinloop down` elsewhere, stops all of it.")
+        watch_over([*children, last], addresses)
 
-        close_orphans()
-        found, refused = all_workloads()
-        for reason in refused:
-            typer.echo(f"not deployed: {reason}", err=True)
-        names = deploy(found)
-        with worker(limit) as last:
-            typer.echo(f"{len(names)} deployments of {', '.join(w.name for w in found)}")
-            typer.echo(f"Prefect  {addresses.prefect}\nMLflow   {addresses.mlflow}")
-            typer.echo("Ctrl-C, or `twinloop down` elsewhere, stops all of it.")
-            watch_over([*children, last])
+
+@app.command()
+def deploy() -> None:
+    """Register all workloads' deployments at the server PREFECT_API_URL names, and run nothing."""
+    _quiet()
+    from tasks.servers import configured_server
+
+    configured_server()
+    from flows.deploy import deploy as register
+    from tasks.orphans import close_orphans
+    from tasks.settings import all_workloads
+
+    close_orphans()
+    found, refused = all_workloads()
+    for reason in refused:
+        typer.echo(f"not deployed: {reason}", err=True)
+    typer.echo(f"{len(register(found))} deployments of {', '.join(w.name for w in found)}")
 
 
 @app.command()
 def down() -> None:
     """Stop what `twinloop up` started."""
-    _quiet()
+    _quiet(join=False)
     from tasks.stack import stop_stack
 
     stopped = stop_stack()
@@ -319,17 +330,20 @@ def _running() -> Iterator[None]:
     from tasks.servers import prefect_server
 
     with prefect_server():
-        from tasks.tracking import close_orphans
+        from tasks.orphans import close_orphans
 
         close_orphans()
         yield
 
 
-def _quiet() -> None:
+def _quiet(*, join: bool = True) -> None:
     from tasks.servers import set_environment
     from tasks.settings import settings
+    from tasks.stack import join_stack
 
     set_environment(settings().prefect_home)
+    if join:
+        join_stack()
 
 
 def _show_progress() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,9 +16,13 @@ from prefect.client.schemas.actions import (
     DeploymentUpdate,
     WorkPoolCreate,
 )
-from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
+from prefect.client.schemas.objects import (
+    ConcurrencyLimitStrategy,
+    ConcurrencyOptions,
+    StateType,
+)
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.events.actions import RunDeployment
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.utilities.callables import parameter_schema
@@ -27,7 +32,7 @@ from flows.retrain_model import retrain_model
 from flows.score_batch import score_batch
 from flows.train_model import train_model
 from flows.watch_drift import watch_drift
-from tasks.stack import WORK_POOL
+from tasks.stack import HEARTBEAT_SECONDS, WORK_POOL
 from tasks.watching import DRIFT_EVENT, drift_resource
 from twinloop.workload import Workload
 
@@ -94,6 +99,7 @@ def deploy(workloads: list[Workload]) -> list[str]:
                 names.append(f"{plan.flow.name}/{plan.name}")
                 if plan.flow is retrain_model:
                     _automate(client, workload, found)
+        _find_dead_runs(client)
         return names
 
 
@@ -168,6 +174,33 @@ def _automate(client: SyncPrefectClient, workload: Workload, retraining: UUID) -
                 source="selected",
                 deployment_id=retraining,
                 parameters={"workload": workload.name, **payload},
+            )
+        ],
+    ).create()
+
+
+def _find_dead_runs(client: SyncPrefectClient) -> None:
+    """Call a flow run crashed that has given no sign of life for three heartbeats."""
+    name = "no sign of life: crashed"
+    if client.read_automations_by_name(name):
+        return
+    alive = "prefect.flow-run.heartbeat"
+    ends = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
+    Automation(
+        name=name,
+        description="Marks flow runs whose process or machine is gone.",
+        trigger=EventTrigger(
+            after={alive},
+            expect={alive, *ends},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED, message="no sign of life from its process any more"
             )
         ],
     ).create()

@@ -2,14 +2,15 @@
 
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from twinloop.errors import ServiceError
 
 START_SECONDS = 120.0
 _ANSWER_SECONDS = 5.0
-_STOP_SECONDS = 10.0
+STOP_SECONDS = 10.0
 _RECORDS_SECONDS = 15.0
+_AN_ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b.*: ")
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 _DATABASE_VARIABLES = (
     "PREFECT_API_DATABASE_CONNECTION_URL",
@@ -49,58 +51,108 @@ def set_environment(home: Path) -> None:
         os.environ.setdefault(name, value)
 
 
-@dataclass(frozen=True)
 class Child:
-    """A server this process started, and where it writes what it has to say."""
+    """A server this process starts, stops and starts again; its log says what it has to say.
 
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
+    Parameters
+    ----------
+    name
+        For messages.
+    command
+        Module and arguments.
+    environment
+        Variables beside our own. Secrets go here: a command line can be read by anybody.
+    log
+        The file it writes to; what was there is kept.
+    grace
+        Seconds it has to end once what it started has ended.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        log: Path,
+        grace: float = STOP_SECONDS,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._grace = grace
+        self._command = command
+        self._environment = environment
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again if it has ended."""
+        self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self.log.open("ab") as out:
+            self._said_before = out.tell()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=os.environ | self._environment,
+                start_new_session=True,  # Ctrl-C is for us; we stop the server in order
+                preexec_fn=_dying_with_parent(),  # noqa: PLW1509 - one call of the kernel
+            )
+
+    @property
+    def ended(self) -> bool:
+        """Whether it runs no more."""
+        return self.process.poll() is not None
 
     def last_words(self) -> str:
-        """Return the end of its log."""
-        return self.log.read_text(errors="replace")[-2000:].strip()
+        """Say how it ended and why: the last error in its log, or the end of it."""
+        with self.log.open("rb") as log:
+            log.seek(self._said_before)
+            said = log.read().decode(errors="replace")
+        errors = [line.strip() for line in said.splitlines() if _AN_ERROR.match(line)]
+        reason = errors[-1] if errors else said[-2000:].strip() or "it said nothing"
+        return f"{self.name} ended with status {self.process.returncode}: {reason}"
+
+    def stop(self) -> None:
+        """End all it started, and then itself."""
+        with suppress(psutil.NoSuchProcess):
+            first = psutil.Process(self.process.pid)
+            end(first.children(recursive=True), STOP_SECONDS)
+            end([first], self._grace)
+        self.process.wait()
 
 
 @contextmanager
-def child(name: str, command: list[str], environment: dict[str, str], log: Path) -> Iterator[Child]:
+def child(
+    name: str,
+    command: list[str],
+    environment: dict[str, str],
+    log: Path,
+    grace: float = STOP_SECONDS,
+) -> Iterator[Child]:
     """Run a server for the length of a block; it ends with this process, however that ends."""
-    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            env=os.environ | environment,
-            start_new_session=True,  # Ctrl-C is for us; we stop the server in order
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - only one thread runs yet
-        )
+    found = Child(name, command, environment, log, grace)
     try:
-        yield Child(name, process, log)
+        yield found
     finally:
-        _stop(process)
+        found.stop()
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to end the server when this process is killed."""
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a child and all it started: flow runs of a worker close themselves as crashed."""
-    family: list[psutil.Process] = []
-    with suppress(psutil.NoSuchProcess):
-        first = psutil.Process(process.pid)
-        family = [first, *first.children(recursive=True)]
-    for one in family:
+def end(processes: list[psutil.Process], seconds: float) -> None:
+    """Ask processes to end, and make those end that have not within some seconds."""
+    for one in processes:
         with suppress(psutil.NoSuchProcess):
             one.terminate()
-    _, left = psutil.wait_procs(family, timeout=_STOP_SECONDS)
+    _, left = psutil.wait_procs(processes, timeout=seconds)
     for one in left:
         with suppress(psutil.NoSuchProcess):
             one.kill()
-    process.wait()
+
+
+def _dying_with_parent() -> Callable[[], object] | None:
+    """Return what asks Linux to end a child when this process is killed."""
+    if sys.platform != "linux":
+        return None
+    return partial(ctypes.CDLL(None).prctl, _DIE_WITH_PARENT, signal.SIGTERM)
 
 
 @contextmanager
@@ -116,10 +168,8 @@ def prefect_server() -> Iterator[None]:
     """
     home = settings().prefect_home
     set_environment(home)
-    given = os.environ.get("PREFECT_API_URL")
-    if given:
-        wait_until_healthy(f"{given}/health", None, _ANSWER_SECONDS)
-        with _in_process(given):
+    if os.environ.get("PREFECT_API_URL"):
+        with _in_process(configured_server()):
             yield
         return
     port = free_port()
@@ -137,6 +187,33 @@ def prefect_server() -> Iterator[None]:
                 yield
             finally:
                 _wait_for_records(url)
+
+
+def configured_server() -> str:
+    """Return the address of the Prefect server that others started, once it lets us in.
+
+    Raises
+    ------
+    ServiceError
+        If none is configured, it does not answer, or it does not know us.
+    """
+    import httpx
+
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        raise ServiceError(
+            "no Prefect server is named.", "Set PREFECT_API_URL, or start one with `twinloop up`."
+        )
+    wait_until_healthy(f"{url}/health", None, _ANSWER_SECONDS)
+    password = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    user, _, secret = password.partition(":")
+    answer = httpx.get(f"{url}/admin/version", auth=(user, secret) if password else None)
+    if answer.status_code in (401, 403):
+        raise ServiceError(
+            f"Prefect at {url} does not let us in ({answer.status_code}).",
+            "Set PREFECT_API_AUTH_STRING to user:password as the server has it.",
+        )
+    return url
 
 
 def _embedded_server(home: Path, port: int) -> dict[str, str]:
@@ -194,10 +271,9 @@ def wait_until_healthy(address: str, server: Child | None, seconds: float) -> No
     deadline = time.monotonic() + seconds
     reason = ""
     while time.monotonic() < deadline:
-        if server is not None and server.process.poll() is not None:
+        if server is not None and server.ended:
             raise ServiceError(
-                f"{server.name} ended with status {server.process.returncode} while starting; "
-                f"the end of {str(server.log)!r}:\n{server.last_words()}"
+                f"{server.last_words()}", f"It did not come up; its log: {server.log}"
             )
         try:
             with urllib.request.urlopen(address, timeout=2):  # noqa: S310 - a configured address

@@ -28,6 +28,8 @@ class Settings(BaseSettings):
         Folder with ``data/`` and ``mlflow/``; default the current folder.
     workload_file
         One more workload file, known by the name it gives itself.
+    patience
+        Seconds to wait for a MLflow server that does not answer; default not to wait.
     threads
         Cores one estimator may use; default those this process may run on.
     tracking_uri
@@ -39,6 +41,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=Path.cwd)
     workload_file: Path | None = None
     threads: int = Field(default_factory=_cores, ge=1)
+    patience: float = Field(0.0, ge=0)
     tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
 
     @property

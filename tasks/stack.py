@@ -1,22 +1,42 @@
 """The stack: MLflow, Prefect and a worker as services of this machine."""
 
+import ctypes
+import logging
+import math
 import os
+import secrets
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-from tasks.servers import START_SECONDS, Child, child, wait_until_healthy
+from tasks.orphans import anything_runs
+from tasks.servers import START_SECONDS, STOP_SECONDS, Child, child, end, wait_until_healthy
 from tasks.settings import settings
 from twinloop.errors import ServiceError
 from twinloop.workload import Frozen
 
 WORK_POOL = "twinloop"
+HEARTBEAT_SECONDS = 30
 _STOP_SECONDS = 40.0
+# A child that ended so often within so long is not started once more.
+_MAX_ENDS = 3
+_ENDS_SECONDS = 300.0
+_MEND_SECONDS = 5.0
+_MEND_LIMIT_SECONDS = 120.0
+_CHILD_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
+_ACCOUNTS = """[mlflow]
+default_permission = READ
+database_uri = sqlite:///{database}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
+_LOG = logging.getLogger("twinloop.progress")
 
 
 class Addresses(Frozen):
@@ -78,6 +98,7 @@ def servers(prefect_port: int, mlflow_port: int) -> Iterator[tuple[Addresses, li
         pid=os.getpid(),
         started=psutil.Process().create_time(),
     )
+    accounts = _accounts(home)
     with ExitStack() as stack:
         prefect = stack.enter_context(
             child(
@@ -90,8 +111,8 @@ def servers(prefect_port: int, mlflow_port: int) -> Iterator[tuple[Addresses, li
         mlflow = stack.enter_context(
             child(
                 "the MLflow server",
-                _mlflow_command(store, mlflow_port),
-                {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                _mlflow_command(mlflow_port, with_accounts=bool(accounts)),
+                _mlflow_environment(store) | accounts,
                 home / "mlflow-server.log",
             )
         )
@@ -99,9 +120,30 @@ def servers(prefect_port: int, mlflow_port: int) -> Iterator[tuple[Addresses, li
         wait_until_healthy(f"{addresses.mlflow}/health", mlflow, START_SECONDS)
         _state_file().write_text(addresses.model_dump_json(), encoding="utf-8")
         stack.callback(_state_file().unlink, missing_ok=True)
-        os.environ["PREFECT_API_URL"] = addresses.prefect_api
-        os.environ["MLFLOW_TRACKING_URI"] = addresses.mlflow
+        _join(addresses)
+        _deploy()
         yield addresses, [prefect, mlflow]
+
+
+def _deploy() -> None:
+    """Register the deployments in a process of its own, which takes the memory it needs with it."""
+    done = subprocess.run([sys.executable, "-m", "flows.cli", "deploy"], check=False)
+    if done.returncode:
+        raise ServiceError("the deployments could not be registered, for the reason above.")
+
+
+def _join(stack: Addresses) -> None:
+    os.environ["PREFECT_API_URL"] = stack.prefect_api
+    os.environ["MLFLOW_TRACKING_URI"] = stack.mlflow
+
+
+def join_stack() -> None:
+    """Use the servers of the stack that runs here, if one does and none else are named."""
+    if os.environ.get("PREFECT_API_URL") or os.environ.get("MLFLOW_TRACKING_URI"):
+        return
+    running = running_stack()
+    if running is not None:
+        _join(running)
 
 
 def _refuse_taken(name: str, port: int) -> None:
@@ -118,63 +160,145 @@ def _refuse_taken(name: str, port: int) -> None:
 
 
 def _prefect_environment(port: int) -> dict[str, str]:
-    return {
+    environment = {
         # The page asks the API where these say; an option on the command line would not reach it.
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(port),
+        # By default any page a browser has open may use the API, and with it run code.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
     }
+    password = os.environ.get("PREFECT_API_AUTH_STRING")
+    return environment | ({"PREFECT_SERVER_API_AUTH_STRING": password} if password else {})
 
 
-def _mlflow_command(store: Path, port: int) -> list[str]:
-    return [
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        f"sqlite:///{store / 'mlflow.db'}",
-        "--artifacts-destination",
-        str(store / "artifacts"),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+def _mlflow_command(port: int, *, with_accounts: bool) -> list[str]:
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return [*command, "--app-name", "basic-auth"] if with_accounts else command
+
+
+def _mlflow_environment(store: Path) -> dict[str, str]:
+    defaults = {
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{store / 'mlflow.db'}",
+        "MLFLOW_ARTIFACTS_DESTINATION": str(store / "artifacts"),
+    }
+    given = {name: os.environ.get(name) or default for name, default in defaults.items()}
+    return given | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+def _accounts(home: Path) -> dict[str, str]:
+    """Have MLflow ask for a name and a password, where the environment names those to use."""
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{n}") for n in ("USERNAME", "PASSWORD"))
+    if not user or not password:
+        return {}
+    accounts = home / "mlflow-accounts.ini"
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    accounts.write_text(_ACCOUNTS.format(database=home / "mlflow-accounts.db"), encoding="utf-8")
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": os.environ.get("MLFLOW_AUTH_CONFIG_PATH") or str(accounts),
+        "MLFLOW_AUTH_ADMIN_USERNAME": user,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
+    }
 
 
 @contextmanager
-def worker(limit: int) -> Iterator[Child]:
-    """Run a worker that executes up to `limit` flow runs at a time, each in its own process."""
+def worker(limit: int, beside: list[Child]) -> Iterator[Child]:
+    """Run a worker that executes up to `limit` flow runs at a time, each in its own process.
+
+    All that this process has started but `beside` ends with it: flow runs outlive a worker that is
+    killed.
+    """
     command = ["prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process"]
     command += ["--name", f"twinloop-{os.getpid()}", "--limit", str(limit)]
     environment = {
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_LOGGING_LEVEL": "INFO",  # served runs have a page to read logs on
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "TWINLOOP_HOME": str(settings().root),
+        # A server that is started again is back within this time; a run waits for it.
+        "TWINLOOP_PATIENCE": "60",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
     }
-    with child("the worker", command, environment, settings().prefect_home / "worker.log") as found:
-        yield found
+    log = settings().prefect_home / "worker.log"
+    # Asked to end, Prefect's worker goes on for as long as it likes; it has nothing left to do.
+    with child("the worker", command, environment, log, grace=1.0) as found:
+        _adopt()
+        try:
+            yield found
+        finally:
+            found.stop()
+            known = {one.process.pid for one in beside}
+            end([p for p in psutil.Process().children() if p.pid not in known], STOP_SECONDS)
 
 
-def watch_over(children: list[Child]) -> None:
-    """Wait until a child ends by itself.
+def _adopt() -> None:
+    """Become the parent of flow runs whose worker is killed, so as to end them when we end."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_CHILD_SUBREAPER, 1)
+
+
+def watch_over(children: list[Child], addresses: Addresses) -> None:
+    """Start children again that end by themselves, for as long as that helps.
+
+    Where a flow run's process is gone and records still call something running, they are mended.
 
     Raises
     ------
     ServiceError
-        Naming it, with the end of its log.
+        Naming a child that ends again and again, with its last error.
     """
+    ends: dict[str, list[float]] = {one.name: [] for one in children}
+    runs: set[int] = set()
+    mend_at = math.inf
     while True:
-        for one in children:
-            if one.process.poll() is not None:
-                raise ServiceError(
-                    f"{one.name} ended with status {one.process.returncode}; the end of "
-                    f"{str(one.log)!r}:\n{one.last_words()}",
-                    "Start again with `twinloop up`: what was missed is made up for.",
-                )
+        now = time.monotonic()
+        for one in filter(lambda c: c.ended, children):
+            ends[one.name] = [t for t in ends[one.name] if now - t < _ENDS_SECONDS] + [now]
+            _start_again(one, len(ends[one.name]))
+        before, runs = runs, _flow_runs()
+        if before - runs:
+            mend_at = now + _MEND_SECONDS
+        if now > mend_at:
+            mend_at = math.inf if _mend(addresses) else now + _MEND_SECONDS
         time.sleep(0.5)
+
+
+def _start_again(one: Child, times: int) -> None:
+    if times > _MAX_ENDS:
+        raise ServiceError(
+            f"{one.last_words()}; that was the {times}th time in {_ENDS_SECONDS / 60:.0f} minutes.",
+            f"Its log: {one.log}. Start again with `twinloop up`: what was missed is made up for.",
+        )
+    _LOG.warning("%s; it is started again", one.last_words())
+    one.start()
+
+
+def _flow_runs() -> set[int]:
+    """Return the processes that execute flow runs; those that have ended are seen off."""
+    found = set()
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, ChildProcessError):
+            if one.status() == psutil.STATUS_ZOMBIE and one.ppid() == os.getpid():
+                os.waitpid(one.pid, os.WNOHANG)  # its worker was killed, and we inherited it
+            elif "prefect.engine" in one.cmdline():
+                found.add(one.pid)
+    return found
+
+
+def _mend(addresses: Addresses) -> bool:
+    """Close orphaned runs where any are recorded as running; tell whether both servers answered.
+
+    It takes a process of its own: what it imports is three times of what this one holds.
+    """
+    try:
+        if not anything_runs(addresses.prefect_api, addresses.mlflow):
+            return True
+    except OSError:
+        return False
+    command = [sys.executable, "-m", "tasks.orphans"]
+    return subprocess.run(command, check=False, timeout=_MEND_LIMIT_SECONDS).returncode == 0
 
 
 def stop_stack() -> Addresses | None:

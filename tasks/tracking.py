@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -142,18 +141,22 @@ def _reach_server(uri: str) -> None:
     import urllib.error
     import urllib.request
 
-    try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS):  # noqa: S310 - the scheme was checked
-            return
-    except urllib.error.HTTPError as err:
-        if err.code in (401, 403):
-            return  # it is there and wants credentials, which the client sends
-        raise ServiceError(f"MLflow at {uri} answers {err.code}.") from err
-    except OSError as err:
-        raise ServiceError(
-            f"MLflow at {uri} does not answer: {err}.",
-            "Start it, or unset MLFLOW_TRACKING_URI to use the embedded store.",
-        ) from err
+    deadline = time.monotonic() + settings().patience
+    while True:
+        try:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS):  # noqa: S310 - the scheme was checked
+                return
+        except urllib.error.HTTPError as err:
+            if err.code in (401, 403):
+                return  # it is there and wants credentials, which the client sends
+            raise ServiceError(f"MLflow at {uri} answers {err.code}.") from err
+        except OSError as err:
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    f"MLflow at {uri} does not answer: {err}.",
+                    "Start it, or unset MLFLOW_TRACKING_URI to use the embedded store.",
+                ) from err
+        time.sleep(1.0)
 
 
 def experiment_id(mlflow_client: "MlflowClient", name: str) -> str:
@@ -298,36 +301,3 @@ def log_items(run_id: str, items: Iterable[LogItem]) -> None:
 def _this_process() -> str:
     """Name this process so that nothing else on any machine is called the same."""
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time()}"
-
-
-def close_orphans() -> int:
-    """Close runs whose process was killed before it could, and clear away what they left half done.
-
-    Returns
-    -------
-    int
-        How many there were.
-    """
-    mlflow_client = client()
-    experiments = [e.experiment_id for e in mlflow_client.search_experiments()]
-    running = mlflow_client.search_runs(experiments, "attributes.status = 'RUNNING'")
-    orphans = [r for r in running if _is_orphan(r.data.tags.get("twinloop.process", ""))]
-    for orphan in orphans:
-        run_id = orphan.info.run_id
-        lake = settings().root / "data" / "lake" / orphan.data.tags.get("twinloop.workload", "")
-        for left in (lake / "work" / run_id, *lake.glob(f"predictions/*/.{run_id}")):
-            shutil.rmtree(left, ignore_errors=True)
-        mlflow_client.set_tag(run_id, "twinloop.error", "the process ended without closing the run")
-        mlflow_client.set_terminated(run_id, "FAILED")
-    return len(orphans)
-
-
-def _is_orphan(process: str) -> bool:
-    """Tell whether a process of this machine is no more; of other machines nothing is known."""
-    host, _, rest = process.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname() or not rest.isdigit():
-        return False
-    try:
-        return f"{psutil.Process(int(rest)).create_time()}" != process.rpartition(":")[2]
-    except psutil.NoSuchProcess:
-        return True
