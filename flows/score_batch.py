@@ -1,14 +1,17 @@
 """Score a batch: the champion predicts a window, bad rows go to quarantine."""
 
+from contextlib import suppress
 from datetime import datetime
 
 from prefect import flow
 
 from tasks.registry import resolve_champion
-from tasks.scoring import Manifest, score_rows, scoring_window
+from tasks.scoring import Manifest, missed_windows, score_rows, scoring_window
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
+from twinloop.errors import TwinloopError
 from twinloop.window import Window
+from twinloop.workload import Workload
 
 
 @flow(name="score-batch", flow_run_name="score {workload}")
@@ -19,6 +22,9 @@ def score_batch(
     champion_at: datetime | None = None,
 ) -> Manifest:
     """Score a window with the champion and publish predictions, whole or not at all.
+
+    A run that was given no window is a scheduled one: having scored its own, it makes up for those
+    that earlier ones missed, each by the version that was champion at its end, in a run of its own.
 
     Parameters
     ----------
@@ -37,4 +43,13 @@ def score_batch(
         champion = resolve_champion(spec, champion_at)
         manifest = score_rows(spec, champion, span, run)
         run.rows = manifest.read
+    if window is None:
+        _make_up(spec, moment)
     return manifest
+
+
+def _make_up(workload: Workload, moment: datetime) -> None:
+    for missed in missed_windows(workload, moment):
+        # One that cannot be made up for says so in its own run, and keeps no other from it.
+        with suppress(TwinloopError):
+            score_batch(workload.id, missed, missed.end, missed.end)

@@ -21,10 +21,11 @@ from twinloop.errors import StorageError
 from twinloop.logplan import Metric, Param, Tag
 from twinloop.profile import Profile
 from twinloop.tables import ContentDigest, require_columns, row_hashes
-from twinloop.window import Window, window_before
+from twinloop.window import Window, scheduled_windows, window_before
 from twinloop.workload import Frozen, Workload
 
 PART = "part-00000.parquet"
+_MOST_MISSED = 100
 _ROLES = ("key", "time", "group", "feature")
 MODEL_VERSION, MODEL_RUN = "model_version", "model_run_id"
 
@@ -88,6 +89,23 @@ class _Progress:
 def scoring_window(workload: Workload, as_of: datetime) -> Window | None:
     """Return the newest whole inference window before a time; None where rows have no time."""
     return None if workload.time is None else window_before(as_of, workload.inference.window)
+
+
+def missed_windows(workload: Workload, as_of: datetime) -> list[Window]:
+    """Return windows of earlier scheduled runs that were not published, the oldest first.
+
+    Only those after the first window that was, not before `inference.catch_up`, with rows, and the
+    newest hundred of them.
+    """
+    done = {manifest.window for _, manifest in published(workload)}
+    ends = [w.end for w in done if w is not None]
+    if workload.time is None or not ends:
+        return []
+    inference = workload.inference
+    since = max(as_of - inference.catch_up, min(ends))
+    windows = scheduled_windows(inference.schedule, inference.window, since, as_of)
+    missed = [w for w in windows if w not in done and w != scoring_window(workload, as_of)]
+    return [w for w in missed[-_MOST_MISSED:] if sources.has_rows(workload, w)]
 
 
 def window_slug(window: Window | None) -> str:

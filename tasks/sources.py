@@ -78,6 +78,11 @@ def read_batches(workload: Workload, window: Window | None, rows: int) -> Iterat
             yield table
 
 
+def has_rows(workload: Workload, window: Window) -> bool:
+    """Tell whether any row falls into a window."""
+    return next(read_batches(workload, window, _READ_ROWS), None) is not None
+
+
 def _empty(workload: Workload, window: Window | None) -> EmptyWindowError:
     span = ""
     ends = time_span(workload) if workload.time is not None else None

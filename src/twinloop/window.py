@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Self
 
+from cronsim import CronSim, CronSimError
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -141,3 +142,44 @@ def window_before(as_of: datetime, span: timedelta, lag: timedelta = timedelta(0
     end = (as_utc(as_of) - lag).timestamp() // unit * unit
     last = datetime.fromtimestamp(end, UTC)
     return Window(start=last - span, end=last)
+
+
+def check_cron(expression: str) -> str:
+    """Return a cron expression that makes sense.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    try:
+        CronSim(expression, datetime.now(UTC))
+    except CronSimError as err:
+        raise ValueError(
+            f"{expression!r} is no cron expression ({err}); expected five fields like '0 5 * * *'"
+        ) from err
+    return expression
+
+
+Cron = Annotated[str, AfterValidator(check_cron)]
+
+
+def scheduled_windows(cron: str, span: timedelta, since: datetime, until: datetime) -> list[Window]:
+    """Return the windows of a scheduled job's runs, the oldest first, each once.
+
+    Parameters
+    ----------
+    cron
+        When it runs, UTC.
+    span
+        Length of its windows.
+    since, until
+        Runs from then on, and before then, UTC.
+    """
+    windows: dict[Window, None] = {}
+    # The iterator starts after the moment it is given.
+    for tick in CronSim(cron, as_utc(since) - timedelta(seconds=1)):
+        if tick >= as_utc(until):
+            break
+        windows[window_before(tick, span)] = None
+    return list(windows)

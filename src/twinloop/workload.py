@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from twinloop.errors import nearest
-from twinloop.window import Duration
+from twinloop.window import Cron, Duration
 
 Task = Literal["regression", "binary", "multiclass"]
 Kind = Literal["number", "boolean", "category", "timestamp"]
@@ -125,8 +125,11 @@ class Training(Frozen):
 class Inference(Frozen):
     """The inference loop."""
 
-    schedule: str = Field("0 5 * * *", description="Cron, UTC")
+    schedule: Cron = Field("0 5 * * *", description="Cron, UTC")
     window: Duration = timedelta(days=1)
+    catch_up: Duration = Field(
+        timedelta(days=7), description="How far back a scheduled run makes up for missed windows"
+    )
     batch_rows: int = Field(65_536, ge=1, description="Rows held in memory at a time")
     quarantine_limit: float = Field(
         0.05, ge=0, le=1, description="Share of quarantined rows above which the run fails"
@@ -136,7 +139,7 @@ class Inference(Frozen):
 class Monitoring(Frozen):
     """The watch between the loops."""
 
-    schedule: str = Field("0 6 * * *", description="Cron, UTC")
+    schedule: Cron = Field("0 6 * * *", description="Cron, UTC")
     window: Duration = timedelta(days=7)
     labels_after: Duration = Field(timedelta(days=1), description="When the truth is known")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Level of the drift tests, corrected")

@@ -1,148 +1,59 @@
 """The stack as a person starts it: `twinloop up`, both pages, a schedule, drift, and `down`."""
 
-import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 
-ROOT = Path(__file__).parents[2]
-COMMAND = str(Path(sys.executable).parent / "twinloop")
-WORKLOAD = """
-name: city
-task: regression
-source: {kind: simulated, hours: 1440, start: "2026-01-01T00:00:00Z"}
-time: timestamp
-key: [timestamp]
-target: rentals
-metric: rmsle
-training: {holdout: 7d, folds: 2, candidates: [baseline, linear]}
-inference: {schedule: "* * * * *", window: 1d}
-monitoring: {schedule: "0 6 * * *"}
-retraining: {cooldown: 1d}
-"""
+from tests.stacks import (
+    ENDS,
+    MLFLOW_ACCOUNT,
+    PREFECT_ACCOUNT,
+    Stack,
+    bring_up,
+    call,
+    make_home,
+    postgres,
+    running,
+    tags_of,
+    until,
+)
 
 
-@dataclass(frozen=True)
-class Stack:
-    """A stack that runs, and its addresses."""
-
-    home: Path
-    prefect: str
-    mlflow: str
-    environment: dict[str, str]
-
-    def ask(self, path: str, body: dict[str, Any] | None = None, method: str = "") -> Any:
-        """Ask Prefect's API."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"{self.prefect}/api{path}", data, {"Content-Type": "application/json"}
-        )
-        if method:
-            request.method = method
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            text = answer.read()
-        return json.loads(text) if text else None
-
-    def deployment(self, name: str) -> Any:
-        """Read a deployment by flow and name."""
-        return self.ask(f"/deployments/name/{name}")
-
-    def start(self, name: str, **parameters: Any) -> str:
-        """Start a deployment; return the id of its flow run."""
-        found = self.deployment(name)
-        body = {"parameters": found["parameters"] | parameters, "state": {"type": "SCHEDULED"}}
-        return str(self.ask(f"/deployments/{found['id']}/create_flow_run", body)["id"])
-
-    def runs(self, deployment: str) -> list[Any]:
-        """List the flow runs of a deployment."""
-        found = self.deployment(deployment)
-        body = {"flow_runs": {"deployment_id": {"any_": [found["id"]]}}}
-        return list(self.ask("/flow_runs/filter", body))
-
-    def has_runs(self, deployment: str, number: int) -> bool:
-        """Tell whether a deployment has this many flow runs."""
-        return len(self.runs(deployment)) == number
-
-    def finished(self, run: str) -> str:
-        """Wait for a flow run; return the type of its last state."""
-        ends = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        until(lambda: self.ask(f"/flow_runs/{run}")["state_type"] in ends, 120)
-        return str(self.ask(f"/flow_runs/{run}")["state_type"])
+TEN = {"max_results": 10}
 
 
-def until(condition: Callable[[], Any], seconds: float) -> Any:
-    """Poll until something is true, and return it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.3)
-    raise AssertionError(f"not within {seconds} s")
-
-
-def free_port() -> int:
-    """Find a port nothing listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
-
-
-def bring_up(home: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[str], Stack]:
-    """Start `twinloop up` and wait until it says where its pages are."""
-    prefect, mlflow = free_port(), free_port()
-    command = [COMMAND, "up", "--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
-    log = home / "up.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, env=environment, text=True
-        )
-    until(lambda: process.poll() is not None or "Ctrl-C" in log.read_text(), 120)
-    assert process.poll() is None, log.read_text()
-    addresses = (f"http://127.0.0.1:{prefect}", f"http://127.0.0.1:{mlflow}")
-    return process, Stack(home, *addresses, environment)
-
-
-def call(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    return subprocess.run(
-        [COMMAND, *words], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Provide the environment of a home with one workload."""
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """Run a stack for all tests of this module: as it comes, and on PostgreSQL with accounts."""
     home = tmp_path_factory.mktemp("home")
-    (home / "data" / "workloads").mkdir(parents=True)
-    (home / "data" / "workloads" / "city.yaml").write_text(WORKLOAD)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
-    return kept | {"TWINLOOP_HOME": str(home)}
-
-
-@pytest.fixture(scope="module")
-def stack(environment: dict[str, str]) -> Iterator[Stack]:
-    """Run a stack for all tests of this module."""
-    process, found = bring_up(Path(environment["TWINLOOP_HOME"]), environment)
-    yield found
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    if request.param == "sqlite":
+        with running(make_home(home)) as found:
+            yield found
+        return
+    user, _, password = MLFLOW_ACCOUNT.partition(":")
+    folder = tmp_path_factory.mktemp("postgres")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)  # the server is another user than root
+    with postgres(folder) as address:
+        environment = make_home(
+            home,
+            PREFECT_SERVER_DATABASE_CONNECTION_URL=f"postgresql+asyncpg://{address}/prefect",
+            MLFLOW_BACKEND_STORE_URI=f"postgresql+psycopg2://{address}/mlflow",
+            PREFECT_API_AUTH_STRING=PREFECT_ACCOUNT,
+            MLFLOW_TRACKING_USERNAME=user,
+            MLFLOW_TRACKING_PASSWORD=password,
+        )
+        with running(environment) as found:
+            yield found
 
 
 @pytest.fixture(scope="module")
@@ -185,15 +96,52 @@ def test_pages_link_to_each_other(stack: Stack, trained: str) -> None:
     tables = {"leaderboard-city", "verdict-city", "bill-city", "candidates-city"}
     assert tables | {"mlflow-run-city"} <= set(found)
     link = found["mlflow-run-city"]["data"]
-    run_id = link.rsplit("/", 1)[1].rstrip(")")
-    address = f"{stack.mlflow}/api/2.0/mlflow/runs/get?run_id={run_id}"
-    with urllib.request.urlopen(address, timeout=20) as answer:
-        run = json.load(answer)["run"]
-    tags = {t["key"]: t["value"] for t in run["data"]["tags"]}
-    assert stack.mlflow in link
-    assert tags["twinloop.prefect_url"].endswith(trained)
-    assert trained in tags["mlflow.note.content"]
+    run = stack.mlflow_run(trained)
+    assert f"{stack.mlflow}/" in link
+    assert f"/{run['info']['run_id']}" in link
+    assert tags_of(run)["twinloop.prefect_url"].endswith(trained)
+    assert trained in tags_of(run)["mlflow.note.content"]
     assert run["info"]["run_name"] == "train city 2026-02-20"
+
+
+def test_without_credentials_there_is_no_access(stack: Stack) -> None:
+    """Where accounts are asked for, both servers refuse those who have none; else nobody is."""
+    asked = [(stack.ask, "/flow_runs/count", {}), (stack.ask_mlflow, "/experiments/search", TEN)]
+    for ask, path, body in asked:
+        ask(path, body)
+        if "PREFECT_API_AUTH_STRING" in stack.environment:
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                ask(path, body, known=False)
+        else:
+            ask(path, body, known=False)
+
+
+def test_command_without_credentials_is_told_so(stack: Stack) -> None:
+    """The command joins the stack that runs; without its accounts it says what is missing."""
+    if "PREFECT_API_AUTH_STRING" not in stack.environment:
+        assert call(stack.environment, "deploy").returncode == 0
+        return
+    nobody = {k: v for k, v in stack.environment.items() if k != "PREFECT_API_AUTH_STRING"}
+    refused = call(nobody, "deploy")
+    assert refused.returncode == 1
+    assert "PREFECT_API_AUTH_STRING" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_data_is_where_it_was_said_to_be(stack: Stack, trained: str) -> None:
+    """With PostgreSQL named, both servers keep everything there and make no SQLite file."""
+    database = stack.environment.get("MLFLOW_BACKEND_STORE_URI")
+    local = [stack.home / "mlflow" / "store" / "mlflow.db", stack.home / ".prefect" / "prefect.db"]
+    assert [p.exists() for p in local] == [database is None] * 2
+    if database is None:
+        return
+    place = database.replace("+psycopg2", "").rpartition("/")[0]
+    for name, table in (("prefect", "flow_run"), ("mlflow", "runs")):
+        connection = psycopg2.connect(f"{place}/{name}")
+        with connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608 - two names of ours
+            assert cursor.fetchone()[0] > 0
+        connection.close()
 
 
 def test_schedule_fires_and_scores_the_window_of_its_scheduled_time(
@@ -202,8 +150,7 @@ def test_schedule_fires_and_scores_the_window_of_its_scheduled_time(
     """A scheduled run starts by itself, and its window is that of its scheduled time."""
 
     def done() -> list[Any]:
-        ends = ("COMPLETED", "FAILED", "CRASHED")
-        return [r for r in stack.runs("score-batch/city") if r["state_type"] in ends]
+        return [r for r in stack.runs("score-batch/city") if r["state_type"] in ENDS]
 
     run = until(done, 120)[0]
     # The simulated city ends long before today: the run says so, and names the day before its own.
@@ -212,8 +159,16 @@ def test_schedule_fires_and_scores_the_window_of_its_scheduled_time(
     assert f"/{day:%Y-%m-%d}" in run["state"]["message"]
 
 
+def test_a_late_run_makes_up_for_missed_windows(stack: Stack, trained: str) -> None:
+    """A run scores the window of its scheduled time, and then those that earlier ones missed."""
+    for scheduled in ("2026-02-21T05:00:00Z", "2026-02-24T05:00:00Z"):
+        assert stack.finished(stack.start("score-batch/city", scheduled)) == "COMPLETED"
+    assert stack.windows() == ["20260220", "20260221", "20260222", "20260223"]
+
+
 def test_drift_starts_one_retraining_for_one_cause(stack: Stack, trained: str) -> None:
     """The event starts a retraining by itself; told again, the same cause starts no training."""
+    before = stack.champion()
     event = {
         "occurred": datetime.now(UTC).isoformat(),
         "event": "twinloop.drift.detected",
@@ -222,40 +177,38 @@ def test_drift_starts_one_retraining_for_one_cause(stack: Stack, trained: str) -
     }
     for number, identity in enumerate(("11" * 16, "22" * 16), 1):
         told = event | {"id": str(uuid.UUID(identity))}
-        stack.ask("/events", [told])  # type: ignore[arg-type]
+        stack.ask("/events", [told])
         until(partial(stack.has_runs, "retrain-model/city", number), 60)
         for run in stack.runs("retrain-model/city"):
             assert stack.finished(run["id"]) == "COMPLETED"
-    address = f"{stack.mlflow}/api/2.0/mlflow/model-versions/search?filter=name%3D%27city%27"
-    with urllib.request.urlopen(address, timeout=20) as answer:
-        versions = json.load(answer)["model_versions"]
-    assert len(versions) == 2
+    kinds = [tags_of(r)["twinloop.kind"] for r in stack.mlflow_runs("tags.`twinloop.as_of` != ''")]
+    assert (kinds.count("retraining"), kinds.count("training")) == (2, 2)
+    # The alias moved or stayed as the verdict of that one training says.
+    where = "tags.`twinloop.kind` = 'training' and tags.`twinloop.as_of` = '2026-02-25'"
+    (training,) = stack.mlflow_runs(where)
+    promoted = tags_of(training)["twinloop.verdict"] == "promote"
+    assert stack.champion() == (str(int(before) + 1) if promoted else before)
 
 
-def test_what_a_person_changed_survives_the_next_up(
-    environment: dict[str, str], stack: Stack, tmp_path: Path
-) -> None:
+def test_what_a_person_changed_survives_the_next_up(tmp_path: Path) -> None:
     """A pause and a schedule set by hand are still there after `down` and `up`."""
-    home = tmp_path / "home"
-    home.mkdir()
-    shutil.copytree(stack.home / "data" / "workloads", home / "data" / "workloads")
-    mine = environment | {"TWINLOOP_HOME": str(home)}
-    process, first = bring_up(home, mine)
+    environment = make_home(tmp_path)
+    first = bring_up(environment)
     found = first.deployment("score-batch/city")
     first.ask(f"/deployments/{found['id']}/pause_deployment", {})
     schedule = first.deployment("watch-drift/city")
     changed = {"schedule": {"cron": "7 7 * * *", "timezone": "UTC"}}
     at = f"/deployments/{schedule['id']}/schedules/{schedule['schedules'][0]['id']}"
     first.ask(at, changed, "PATCH")
-    assert call(mine, "down").returncode == 0
-    assert process.wait(5) == 143
-    again, second = bring_up(home, mine)
+    assert call(environment, "down").returncode == 0
+    assert first.process.wait(5) == 143
+    second = bring_up(environment)
     assert second.deployment("score-batch/city")["paused"] is True
     kept = second.deployment("watch-drift/city")["schedules"]
     assert [s["schedule"]["cron"] for s in kept] == ["7 7 * * *"]
-    assert call(mine, "down").returncode == 0
-    assert again.wait(5) == 143
-    assert "nothing runs here" in call(mine, "down").stdout
+    assert call(environment, "down").returncode == 0
+    assert second.process.wait(5) == 143
+    assert "nothing runs here" in call(environment, "down").stdout
 
 
 def test_second_stack_and_taken_ports_are_refused(stack: Stack, tmp_path: Path) -> None:
