@@ -66,6 +66,8 @@ class Child:
         The file it writes to; what was there is kept.
     grace
         Seconds it has to end once what it started has ended.
+    outlived
+        Whether what it started goes on without it, should it be killed.
     """
 
     def __init__(
@@ -75,16 +77,19 @@ class Child:
         environment: dict[str, str],
         log: Path,
         grace: float = STOP_SECONDS,
+        *,
+        outlived: bool = False,
     ) -> None:
         self.name = name
         self.log = log
         self._grace = grace
+        self._outlived = outlived
         self._command = command
         self._environment = environment
         self.start()
 
     def start(self) -> None:
-        """Start it, again if it has ended."""
+        """Start it."""
         self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.log.open("ab") as out:
             self._said_before = out.tell()
@@ -97,6 +102,12 @@ class Child:
                 start_new_session=True,  # Ctrl-C is for us; we stop the server in order
                 preexec_fn=_dying_with_parent(),  # noqa: PLW1509 - one call of the kernel
             )
+
+    def start_again(self) -> None:
+        """Start it anew after it has ended."""
+        if not self._outlived:
+            end(_session(self.process.pid), STOP_SECONDS)
+        self.start()
 
     @property
     def ended(self) -> bool:
@@ -127,14 +138,24 @@ def child(
     command: list[str],
     environment: dict[str, str],
     log: Path,
-    grace: float = STOP_SECONDS,
+    **manners: Any,
 ) -> Iterator[Child]:
-    """Run a server for the length of a block; it ends with this process, however that ends."""
-    found = Child(name, command, environment, log, grace)
+    """Run a `Child` for the length of a block; it ends with this process, however that ends."""
+    found = Child(name, command, environment, log, **manners)
     try:
         yield found
     finally:
         found.stop()
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    """Return what is left of a session whose leader was killed: it may still hold a port."""
+    found = []
+    for one in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(one.pid) == leader:
+                found.append(one)
+    return found
 
 
 def end(processes: list[psutil.Process], seconds: float) -> None:

@@ -223,7 +223,7 @@ def worker(limit: int, beside: list[Child]) -> Iterator[Child]:
     }
     log = settings().prefect_home / "worker.log"
     # Asked to end, Prefect's worker goes on for as long as it likes; it has nothing left to do.
-    with child("the worker", command, environment, log, grace=1.0) as found:
+    with child("the worker", command, environment, log, grace=1.0, outlived=True) as found:
         _adopt()
         try:
             yield found
@@ -272,7 +272,7 @@ def _start_again(one: Child, times: int) -> None:
             f"Its log: {one.log}. Start again with `twinloop up`: what was missed is made up for.",
         )
     _LOG.warning("%s; it is started again", one.last_words())
-    one.start()
+    one.start_again()
 
 
 def _flow_runs() -> set[int]:

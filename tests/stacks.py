@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -142,9 +143,18 @@ def ask(address: str, body: Any = None, method: str = "", account: str = "") -> 
         request.add_header("Authorization", "Basic " + base64.b64encode(account.encode()).decode())
     if method:
         request.method = method
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        text = answer.read()
-    return json.loads(text) if text else None
+    for last in (False, False, True):
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                text = answer.read()
+                return json.loads(text) if text else None
+        except urllib.error.HTTPError as err:
+            # Prefect says so where SQLite is busy; its own client asks again, too.
+            if err.code != 503 or last:
+                raise
+            err.close()
+        time.sleep(1)
+    raise AssertionError("not reached")
 
 
 def until(condition: Callable[[], Any], seconds: float) -> Any:

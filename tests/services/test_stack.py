@@ -25,7 +25,6 @@ from tests.stacks import (
     until,
 )
 
-
 TEN = {"max_results": 10}
 
 

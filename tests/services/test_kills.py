@@ -1,0 +1,189 @@
+"""Processes killed in the middle of a run: states stay true, and what was missed is made up for."""
+
+import socket
+import subprocess
+import time
+import urllib.error
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.stacks import Stack, bring_up, call, make_home, running, tags_of, until
+
+# Slow enough to be killed in the middle: many small fits, and one row a batch.
+WORKLOAD = """
+name: city
+task: regression
+source: {kind: simulated, hours: 5760, start: "2026-01-01T00:00:00Z"}
+time: timestamp
+key: [timestamp]
+target: rentals
+metric: rmsle
+training: {holdout: 7d, folds: 8, candidates: [baseline, forest, xgboost]}
+inference: {schedule: "0 5 * * *", window: 30d, batch_rows: 1}
+retraining: {cooldown: 1d}
+"""
+QUICK = {"candidates": ["baseline", "linear"], "folds": 2}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Run a stack with a champion."""
+    with running(make_home(tmp_path_factory.mktemp("home"), WORKLOAD)) as found:
+        train_quickly(found)
+        yield found
+
+
+def train_quickly(stack: Stack) -> None:
+    """Train a first version."""
+    run = stack.start("train-model/city", as_of="2026-05-01T00:00:00Z", overrides=QUICK)
+    assert stack.finished(run) == "COMPLETED"
+
+
+def begin_training(stack: Stack) -> tuple[str, psutil.Process]:
+    """Start a long training; return its flow run and its process once it is in the middle."""
+    run = stack.start("train-model/city", as_of="2026-06-01T00:00:00Z")
+
+    def in_the_middle() -> bool:
+        found = stack.mlflow_run(run)
+        return found is not None and bool(
+            stack.mlflow_runs(f"tags.`mlflow.parentRunId` = '{found['info']['run_id']}'")
+        )
+
+    until(in_the_middle, 90)
+    process = int(tags_of(stack.mlflow_run(run))["twinloop.process"].split(":")[1])
+    return run, psutil.Process(process)
+
+
+def answers(address: str) -> bool:
+    """Tell whether a server is there."""
+    try:
+        with socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1])), 1):
+            return True
+    except OSError:
+        return False
+
+
+def test_a_killed_flow_run_is_crashed_in_both(stack: Stack) -> None:
+    """Its worker tells Prefect, the stack tells MLflow; nothing half done is left."""
+    champion = stack.champion()
+    run, process = begin_training(stack)
+    process.kill()
+    assert stack.finished(run, 60) == "CRASHED"
+    until(lambda: stack.mlflow_run(run)["info"]["status"] == "FAILED", 60)
+    children = stack.mlflow_runs(
+        f"tags.`mlflow.parentRunId` = '{stack.mlflow_run(run)['info']['run_id']}'"
+    )
+    assert "RUNNING" not in [c["info"]["status"] for c in children]
+    assert "process ended" in tags_of(stack.mlflow_run(run))["twinloop.error"]
+    assert not list((stack.home / "data" / "lake" / "city" / "work").glob("*"))
+    assert stack.champion() == champion
+
+
+def test_a_flow_run_outlives_its_worker(stack: Stack) -> None:
+    """The run goes on to its end, and another worker takes the next."""
+    run, process = begin_training(stack)
+    stack.part("prefect worker start").kill()
+    until(lambda: "the worker ended with status -9" in stack.log, 30)
+    assert process.is_running()
+    assert stack.finished(run, 180) == "COMPLETED"
+    assert stack.mlflow_run(run)["info"]["status"] == "FINISHED"
+    assert stack.finished(stack.start("score-batch/city", "2026-05-01T05:00:00Z")) == "COMPLETED"
+
+
+@pytest.mark.parametrize("server", ["Prefect", "MLflow"])
+def test_a_flow_run_waits_for_a_server_that_comes_back(stack: Stack, server: str) -> None:
+    """A server that is killed and back soon costs a run nothing but time."""
+    address = {"Prefect": stack.prefect, "MLflow": stack.mlflow}[server]
+    run, _ = begin_training(stack)
+    stack.part(f"{server.lower()} server").kill()
+    until(lambda: f"the {server} server ended with status -9" in stack.log, 30)
+    gone = time.monotonic()
+    until(lambda: not answers(address), 20)
+    until(lambda: answers(address), 60)
+    assert time.monotonic() - gone > 1
+    until(lambda: not refuses(stack), 30)
+    assert stack.finished(run, 240) == "COMPLETED"
+    assert stack.mlflow_run(run)["info"]["status"] == "FINISHED"
+
+
+def refuses(stack: Stack) -> bool:
+    """Tell whether Prefect's API does not answer yet."""
+    try:
+        stack.ask("/flow_runs/count", {})
+    except (urllib.error.URLError, ConnectionError):
+        return True
+    return False
+
+
+def test_a_server_that_stays_away_ends_the_stack_with_one_error(tmp_path: Path) -> None:
+    """Its port taken, it cannot come back: one error, nothing left running, states true later."""
+    environment = make_home(tmp_path, WORKLOAD)
+    stack = bring_up(environment)
+    train_quickly(stack)
+    run, _ = begin_training(stack)
+    everything = stack.family()
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stack.part("prefect server").kill()
+
+        def taken() -> bool:
+            with suppress(OSError):
+                squatter.bind(("127.0.0.1", int(stack.prefect.rsplit(":", 1)[1])))
+                squatter.listen()
+                return True
+            return False
+
+        until(taken, 20)
+        assert stack.process.wait(180) == 1
+    assert stack.log.count("error [TL") == 1
+    assert "the Prefect server ended with status" in stack.log
+    assert "Traceback" not in stack.log
+    assert not [p for p in everything if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert "nothing runs here" in call(environment, "down").stdout
+    with running(environment) as again:
+        until(lambda: again.state(run) == "CRASHED", 60)
+        assert again.mlflow_run(run)["info"]["status"] in ("FAILED", "KILLED")
+        assert again.champion() == "1"
+
+
+def test_after_a_power_cut_the_next_run_makes_up_for_the_lost_one(tmp_path: Path) -> None:
+    """All is killed in the middle of scoring: nothing of it is published, and later all of it."""
+    environment = make_home(tmp_path, WORKLOAD)
+    stack = bring_up(environment)
+    train_quickly(stack)
+    assert stack.finished(stack.start("score-batch/city", "2026-05-02T05:00:00Z")) == "COMPLETED"
+    before = stack.windows()
+    run = stack.start("score-batch/city", "2026-05-03T05:00:00Z")
+    predictions = stack.home / "data" / "lake" / "city" / "predictions"
+    until(lambda: list(predictions.glob("*/.*/part-*")), 60)
+    everything = stack.family()
+    for process in everything:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    stack.process.wait()
+    assert stack.windows() == before
+    with running(environment) as again:
+        assert again.finished(run, 60) == "CRASHED"
+        assert again.mlflow_run(run)["info"]["status"] == "FAILED"
+        assert not list(predictions.glob("*/.*"))
+        later = again.start("score-batch/city", "2026-05-04T05:00:00Z")
+        assert again.finished(later) == "COMPLETED"
+        assert again.windows() == [*before, "20260403", "20260404"]
+
+
+def test_killing_the_command_leaves_nothing_running(tmp_path: Path) -> None:
+    """Servers and worker end with the command that started them, even if that is killed."""
+    stack = bring_up(make_home(tmp_path, WORKLOAD))
+    everything = stack.family()
+    stack.process.kill()
+    stack.process.wait()
+    psutil.wait_procs(everything, timeout=30)
+    assert not [p for p in everything if p.is_running()]
+    stopped = subprocess.run(
+        ["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert stopped.stdout == ""
