@@ -32,6 +32,8 @@ class Settings(BaseSettings):
         Cores one estimator may use; default those this process may run on.
     tracking_uri
         MLflow's address, from ``MLFLOW_TRACKING_URI``; default SQLite under `home`.
+    mlflow_page
+        Where a browser finds MLflow, if not at its address.
     """
 
     model_config = SettingsConfigDict(env_prefix="TWINLOOP_", frozen=True)
@@ -40,6 +42,7 @@ class Settings(BaseSettings):
     workload_file: Path | None = None
     threads: int = Field(default_factory=_cores, ge=1)
     tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
+    mlflow_page: str | None = None
 
     @property
     def root(self) -> Path:

@@ -4,13 +4,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+)
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
@@ -20,15 +26,16 @@ from flows import deploy
 from flows.deploy import Plan, plans
 from tasks.settings import read_workload
 from tasks.stack import WORK_POOL
+from tasks.tracking import client as mlflow_client
 
 ROOT = Path(__file__).parents[2]
 BIKES = read_workload(ROOT / "data" / "workloads" / "bikes.yaml")
 PLANS = list(plans(BIKES))
 
 
-def call(home: Path, *words: str, cwd: Path = ROOT) -> str:
+def call(home: Path, *words: str, cwd: Path = ROOT, **environment: str) -> str:
     """Run Prefect's command against the server of these tests, and return what it said."""
-    here = {"PREFECT_API_URL": PREFECT_API_URL.value(), "TWINLOOP_HOME": str(home)}
+    here = {"PREFECT_API_URL": PREFECT_API_URL.value(), "TWINLOOP_HOME": str(home)} | environment
     command = [sys.executable, "-m", "prefect", *words]
     found = subprocess.run(
         command,
@@ -49,10 +56,8 @@ def call(home: Path, *words: str, cwd: Path = ROOT) -> str:
 def client(prefect: None) -> Iterator[SyncPrefectClient]:
     """Provide a client of the server, which has the work pool."""
     with get_client(sync_client=True) as found:
-        try:
+        with suppress(ObjectAlreadyExists):
             found.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process"))
-        except ObjectAlreadyExists:
-            pass
         yield found
 
 
@@ -126,9 +131,13 @@ def test_automation_is_as_planned(
 ) -> None:
     """Drift starts a retraining with the same parameters, whoever made the automation."""
     made: list[Automation] = []
+
+    def keep(wanted: Automation) -> None:
+        made.append(wanted)
+
     retraining = read(client, PLANS[-1])
     (found,) = client.read_automations_by_name("drift detected: retrain bikes")
-    monkeypatch.setattr(Automation, "create", lambda wanted: made.append(wanted))
+    monkeypatch.setattr(Automation, "create", keep)
     monkeypatch.setattr(client, "read_automations_by_name", lambda _: [])
     deploy._automate(client, BIKES, retraining.id)
     (wanted,) = made
@@ -138,17 +147,34 @@ def test_automation_is_as_planned(
     assert action.model_dump() == planned.model_dump()
 
 
-def test_worker_runs_one(client: SyncPrefectClient, deployed: str, home: Path) -> None:
-    """A worker in a folder of its own runs a deployment to its end, and the result is there."""
+@pytest.fixture
+def ran(client: SyncPrefectClient, deployed: str, home: Path) -> FlowRun:
+    """Have a worker run a deployment in a folder of its own, its pages known by other names."""
     found = client.read_deployment_by_name("prepare-data/bikes")
-    parameters = {"window": {"start": "2011-01-01T00:00:00Z", "end": "2011-01-03T00:00:00Z"}}
-    run = client.create_flow_run_from_deployment(
-        found.id, parameters=found.parameters | parameters, state=Scheduled()
-    )
-    said = call(
-        home, "worker", "start", "--pool", WORK_POOL, "--type", "process", "--run-once", cwd=home
-    )
-    state = client.read_flow_run(run.id).state
-    assert state is not None
-    assert state.is_completed(), said
+    window = {"start": "2011-01-01T00:00:00Z", "end": "2011-01-03T00:00:00Z"}
+    parameters = found.parameters | {"window": window}
+    run = client.create_flow_run_from_deployment(found.id, parameters=parameters, state=Scheduled())
+    command = ["worker", "start", "--pool", WORK_POOL, "--type", "process", "--run-once"]
+    pages = {"PREFECT_UI_URL": "https://flows.test", "TWINLOOP_MLFLOW_PAGE": "https://runs.test"}
+    said = call(home, *command, cwd=home, **pages)
+    ended = client.read_flow_run(run.id)
+    assert ended.state is not None
+    assert ended.state.is_completed(), said
+    return ended
+
+
+def test_worker_runs_one(client: SyncPrefectClient, ran: FlowRun, home: Path) -> None:
+    """A run of a deployment does its work in the worker's home, and its links suit a browser."""
     assert list((home / "data" / "lake" / "bikes" / "prepared").iterdir())
+    links = client.read_artifacts(
+        artifact_filter=ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[ran.id]),
+            key=ArtifactFilterKey(any_=["mlflow-run-bikes"]),
+        )
+    )
+    assert ["https://runs.test/#/experiments/" in str(link.data) for link in links] == [True]
+    experiment = mlflow_client().get_experiment_by_name("bikes")
+    assert experiment is not None
+    (logged,) = mlflow_client().search_runs([experiment.experiment_id])
+    address = f"https://flows.test/flow-runs/flow-run/{ran.id}"
+    assert logged.data.tags["twinloop.prefect_url"] == address
