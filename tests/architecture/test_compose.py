@@ -1,6 +1,7 @@
 """compose.yaml and the image: nothing secret, nothing exposed, nothing unpinned."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,25 @@ def test_image_runs_as_nobody_special() -> None:
     for source in " ".join(copied).split():
         assert (ROOT / source).exists()
         assert f"!{source}" in allowed
+
+
+def test_documented_command_fills_the_environment_file(tmp_path: Path) -> None:
+    """The command of the page writes every secret, each a different one, for its owner alone."""
+    page = (ROOT / "docs" / "production.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^\(umask .*$", page, re.M)
+    assert f"#   {command}\n" in EXAMPLE
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow" / "compose.env.example").write_text(EXAMPLE)
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, timeout=60)
+    written = tmp_path / ".env"
+    assert written.stat().st_mode & 0o077 == 0
+    filled = dict(re.findall(r"^(\w+)=(.+)$", written.read_text(), re.M))
+    assert filled.keys() == KNOWN.keys()
+    assert len({filled[name] for name, value in KNOWN.items() if not value}) == 8
+
+
+def test_page_names_variables_that_exist() -> None:
+    """A variable of the environment file is called the same on the page."""
+    page = (ROOT / "docs" / "production.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b[A-Z]+_(?:[A-Z]+_)*(?:PASSWORD|PAGE|HOSTS|KEY)\b", page))
+    assert named - KNOWN.keys() == {"MLFLOW_TRACKING_PASSWORD"}
