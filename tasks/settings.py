@@ -34,6 +34,8 @@ class Settings(BaseSettings):
         Cores one estimator may use; default those this process may run on.
     tracking_uri
         MLflow's address, from ``MLFLOW_TRACKING_URI``; default SQLite under `home`.
+    mlflow_page
+        Where a browser finds MLflow, if not at its address.
     """
 
     model_config = SettingsConfigDict(env_prefix="TWINLOOP_", frozen=True)
@@ -43,6 +45,7 @@ class Settings(BaseSettings):
     threads: int = Field(default_factory=_cores, ge=1)
     patience: float = Field(0.0, ge=0)
     tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
+    mlflow_page: str | None = None
 
     @property
     def root(self) -> Path:

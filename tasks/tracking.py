@@ -264,9 +264,9 @@ def _tags(workload: Workload, kind: Kind, window: Window | None, as_of: datetime
 
 def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) -> None:
     """Put a link to the MLflow run on the page of the flow run, where MLflow has pages."""
-    uri = settings().mlflow_uri
-    if uri.startswith("http") and kind not in ("candidate", "promotion"):
-        url = f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    page = settings().mlflow_page or settings().mlflow_uri
+    if page.startswith("http") and kind not in ("candidate", "promotion"):
+        url = f"{page.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
         show_link(workload, "mlflow-run", url, f"The {kind} run in MLflow")
 
 
