@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from tasks.databases import check_databases
 from tasks.settings import settings
 from twinloop.errors import ServiceError
 
@@ -193,6 +194,7 @@ def prefect_server() -> Iterator[None]:
         with _in_process(configured_server()):
             yield
         return
+    check_databases()
     port = free_port()
     command = ["prefect", "server", "start"]
     environment = _embedded_server(home, port)

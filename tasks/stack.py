@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from tasks.databases import check_databases, mlflow_database
 from tasks.orphans import anything_runs
 from tasks.servers import START_SECONDS, STOP_SECONDS, Child, child, end, wait_until_healthy
 from tasks.settings import settings
@@ -79,8 +80,8 @@ def servers(prefect_port: int, mlflow_port: int) -> Iterator[tuple[Addresses, li
     Raises
     ------
     ServiceError
-        If a stack runs here already, a port is taken, or a server does not come up; nothing is
-        left running then.
+        If a stack runs here already, a port is taken, a database is another version's, or a
+        server does not come up; nothing is left running then.
     """
     running = running_stack()
     if running is not None:
@@ -90,6 +91,7 @@ def servers(prefect_port: int, mlflow_port: int) -> Iterator[tuple[Addresses, li
         )
     for name, port in (("Prefect", prefect_port), ("MLflow", mlflow_port)):
         _refuse_taken(name, port)
+    check_databases()
     home, store = settings().prefect_home, settings().store
     store.mkdir(parents=True, exist_ok=True)
     addresses = Addresses(
@@ -179,12 +181,12 @@ def _mlflow_command(port: int, *, with_accounts: bool) -> list[str]:
 
 
 def _mlflow_environment(store: Path) -> dict[str, str]:
-    defaults = {
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{store / 'mlflow.db'}",
-        "MLFLOW_ARTIFACTS_DESTINATION": str(store / "artifacts"),
+    artifacts = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or str(store / "artifacts")
+    return {
+        "MLFLOW_BACKEND_STORE_URI": mlflow_database(),
+        "MLFLOW_ARTIFACTS_DESTINATION": artifacts,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    given = {name: os.environ.get(name) or default for name, default in defaults.items()}
-    return given | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def _accounts(home: Path) -> dict[str, str]:

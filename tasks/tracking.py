@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
+from tasks.databases import check_mlflow_database
 from tasks.metering import Meter, metered
 from tasks.settings import settings
 from tasks.showing import show_link, show_table
@@ -136,6 +137,7 @@ def _reach(uri: str) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise ServiceError(f"cannot make MLflow's store {str(folder)!r}: {err}.") from err
+        check_mlflow_database(uri)
     _reached.add(uri)
 
 

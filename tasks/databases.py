@@ -1,0 +1,124 @@
+"""Databases: those of Prefect and MLflow, held to the versions that are installed.
+
+Both servers change the schema of an older database when they start, unasked. What was there should
+be copied first, so nothing is started on one.
+"""
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+from tasks.settings import settings
+from twinloop.errors import ServiceError
+
+_REVISION = re.compile(r"^(down_)?revision\b[^=\n]*= *[\"'](\w+)[\"']", re.MULTILINE)
+
+
+def check_databases() -> None:
+    """Refuse databases that another version of MLflow or Prefect has made.
+
+    Raises
+    ------
+    ServiceError
+        Naming the database, and the command that brings an older one up to date.
+    """
+    check_mlflow_database(mlflow_database())
+    home = settings().prefect_home
+    address = prefect_database()
+    dialect = "postgresql" if address.startswith("postgresql") else "sqlite"
+    versions = _package("prefect") / "server" / "database" / "_migrations" / "versions" / dialect
+    upgrade = f"PREFECT_HOME={home} prefect server database upgrade"
+    _check("Prefect", address.replace("+aiosqlite", "").replace("+asyncpg", ""), versions, upgrade)
+
+
+def check_mlflow_database(address: str) -> None:
+    """Refuse a database that another version of MLflow has made.
+
+    Parameters
+    ----------
+    address
+        As SQLAlchemy reads it.
+
+    Raises
+    ------
+    ServiceError
+        Naming the database, and the command that brings an older one up to date.
+    """
+    versions = _package("mlflow") / "store" / "db_migrations" / "versions"
+    _check("MLflow", address, versions, f"mlflow db upgrade {_without_password(address)}")
+
+
+def mlflow_database() -> str:
+    """Return the address of the database that a MLflow server of ours keeps its runs in."""
+    given = os.environ.get("MLFLOW_BACKEND_STORE_URI")
+    return given or f"sqlite:///{settings().store / 'mlflow.db'}"
+
+
+def prefect_database() -> str:
+    """Return the address of the database that a Prefect server of ours keeps its records in."""
+    given = os.environ.get("PREFECT_SERVER_DATABASE_CONNECTION_URL") or os.environ.get(
+        "PREFECT_API_DATABASE_CONNECTION_URL"
+    )
+    return given or f"sqlite+aiosqlite:///{settings().prefect_home / 'prefect.db'}"
+
+
+def _check(server: str, address: str, versions: Path, upgrade: str) -> None:
+    found = _revision_of(address)
+    if found is None:
+        return
+    texts = [path.read_text(encoding="utf-8") for path in versions.glob("*.py")]
+    pairs = [pair for text in texts for pair in _REVISION.findall(text)]
+    known = {revision for down, revision in pairs if not down}
+    heads = known - {revision for down, revision in pairs if down}
+    if found in heads:
+        return
+    where = f"{server}'s database {_without_password(address)} has schema {found}"
+    if found in known:
+        raise ServiceError(
+            f"{where}, which is older than that of the installed {server}, {min(heads)}.",
+            f"Copy it, and bring it up to date with `{upgrade}`.",
+        )
+    raise ServiceError(
+        f"{where}, which the installed {server} does not know: a newer one has made it.",
+        "Install the versions of requirements.lock that go with it, or name another database.",
+    )
+
+
+def _revision_of(address: str) -> str | None:
+    """Read the revision a database says it has; None where there is none yet."""
+    import sqlalchemy
+    from sqlalchemy.exc import SQLAlchemyError
+
+    url = sqlalchemy.make_url(address)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        return None
+    engine = sqlalchemy.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            if not sqlalchemy.inspect(connection).has_table("alembic_version"):
+                return None
+            query = sqlalchemy.text("SELECT version_num FROM alembic_version")
+            found: str | None = connection.execute(query).scalar()
+            return found
+    except SQLAlchemyError as err:
+        reason = str(getattr(err, "orig", err)).strip()
+        raise ServiceError(
+            f"cannot read the database {_without_password(address)}: {reason}."
+        ) from err
+    finally:
+        engine.dispose()
+
+
+def _without_password(address: str) -> str:
+    import sqlalchemy
+
+    return sqlalchemy.make_url(address).render_as_string(hide_password=True)
+
+
+def _package(name: str) -> Path:
+    """Find an installed package without importing it."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None  # noqa: S101 - it is a dependency
+    assert spec.origin is not None  # noqa: S101 - it is no namespace
+    return Path(spec.origin).parent
