@@ -152,7 +152,10 @@ def _cross_validate(
         truths = [target.encode(part.column(target.name)) for part in (fitted, held)]
         scores.append(
             FoldScore(
-                train=metric.score(truths[0], seen), valid=metric.score(truths[1], unseen_now)
+                train=metric.score(truths[0], seen),
+                valid=metric.score(truths[1], unseen_now),
+                train_rows=len(train),
+                valid_rows=len(valid),
             )
         )
         unseen.append((valid, unseen_now))

@@ -17,7 +17,8 @@ class Metric:
     """A measure of predictions against the truth.
 
     Most are a function of the mean of one loss a row, which makes resampling cheap: `row_loss` is
-    then the loss and `of_mean` the function. `whole` serves the others.
+    then the loss and `of_mean` the function. `whole` serves the others. No score lies outside of
+    `bounds`.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Metric:
     row_loss: Loss | None = None
     of_mean: Callable[[float], float] = float
     whole: Callable[[np.ndarray, Predictions], float] | None = None
+    bounds: tuple[float, float] = (0.0, np.inf)
 
     def score(self, y: np.ndarray, predictions: Predictions) -> float:
         """Return the metric of some rows.
@@ -106,12 +108,12 @@ METRICS: dict[str, Metric] = {
         Metric("rmse", False, _squared, np.sqrt),
         Metric("rmsle", False, _squared_log, np.sqrt),
         Metric("mae", False, _absolute),
-        Metric("r2", True, whole=_r2),
+        Metric("r2", True, whole=_r2, bounds=(-np.inf, 1.0)),
         Metric("log_loss", False, _log_loss),
-        Metric("brier", False, _brier),
-        Metric("accuracy", True, _right),
-        Metric("roc_auc", True, whole=_roc_auc),
-        Metric("macro_f1", True, whole=_macro_f1),
+        Metric("brier", False, _brier, bounds=(0.0, 1.0)),
+        Metric("accuracy", True, _right, bounds=(0.0, 1.0)),
+        Metric("roc_auc", True, whole=_roc_auc, bounds=(0.0, 1.0)),
+        Metric("macro_f1", True, whole=_macro_f1, bounds=(0.0, 1.0)),
     )
 }
 

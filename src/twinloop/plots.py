@@ -121,6 +121,23 @@ def importance_plot(names: tuple[str, ...], importance: tuple[float, ...]) -> Fi
     return figure
 
 
+def leaderboard_plot(board: Leaderboard) -> Figure:
+    """Draw the mean over folds with its interval, the winner on top, and every fold."""
+    height = 1.2 + 0.45 * len(board.candidates)
+    title = "Candidates: mean over folds, 95 % interval"
+    figure, axes = _figure(title, board.winner.metric, "", height=height)
+    for i, result in enumerate(board.candidates[::-1]):
+        axes.scatter(
+            [f.valid for f in result.folds], [i] * len(result.folds), s=12, color=_GREY, alpha=0.6
+        )
+        low, high = result.interval
+        axes.plot([low, high], [i, i], color=_BLUE, linewidth=2)
+        axes.scatter([result.valid], [i], s=40, color=_BLUE, zorder=3)
+    axes.set_yticks(range(len(board.candidates)), [c.name for c in board.candidates[::-1]])
+    axes.set_ylim(-0.6, len(board.candidates) - 0.4)
+    return figure
+
+
 def gap_plot(board: Leaderboard) -> Figure:
     """Draw the metric on fitted and on validation rows, by candidate: a wide gap is overfitting."""
     metric = board.winner.metric
