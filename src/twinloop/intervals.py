@@ -127,3 +127,33 @@ def _groups(blocks: np.ndarray) -> np.ndarray:
     n_groups = min(_MOST_GROUPS, len(values))
     alone = len(values) == len(blocks)
     return at % n_groups if alone else at * n_groups // len(values)
+
+
+def score_interval(
+    y: np.ndarray,
+    predictions: Predictions,
+    blocks: np.ndarray,
+    metric: Metric,
+    confidence: float = CONFIDENCE,
+) -> tuple[float, float]:
+    """Return the interval of a score of some rows, by the jackknife; NaN twice where unknown.
+
+    Where every row is right, or every row wrong, nothing varies, and the jackknife would be sure.
+    The interval is then that of a proportion of 0 or 1 (Clopper and Pearson 1934), a block one try.
+
+    Parameters
+    ----------
+    y, predictions, blocks, metric
+        As in `jackknife_error`.
+    confidence
+        Two-sided.
+    """
+    score = metric.score(y, predictions)
+    error, freedom = jackknife_error(y, predictions, blocks, metric)
+    least, most = metric.bounds
+    if error > 0 or score not in (least, most) or math.isinf(most):
+        return t_interval(score, error, freedom, metric.bounds, confidence)
+    if metric.row_loss is None:
+        return math.nan, math.nan
+    reach = 1 - (0.5 - confidence / 2) ** (1 / len(np.unique(blocks)))
+    return (score, score + reach) if score == least else (score - reach, score)

@@ -58,13 +58,17 @@ class CandidateResult(Frozen):
 
         See `twinloop.intervals.corrected_error`. NaN with fewer than two folds.
         """
-        return corrected_error(self._known, self._overlap)
+        return corrected_error(self._known, self.overlap)
 
     @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of the mean over folds; NaN twice with fewer than two."""
-        freedom = len(self._known) - 1
-        return t_interval(self.valid, self.standard_error, freedom, METRICS[self.metric].bounds)
+        return self.interval_at(self.overlap)
+
+    def interval_at(self, overlap: float) -> tuple[float, float]:
+        """Return the interval that another overlap of folds would give."""
+        error, freedom = corrected_error(self._known, overlap), len(self._known) - 1
+        return t_interval(self.valid, error, freedom, METRICS[self.metric].bounds)
 
     @property
     def gap(self) -> float:
@@ -88,7 +92,7 @@ class CandidateResult(Frozen):
         return [f.valid for f in self.folds if not math.isnan(f.valid)]
 
     @property
-    def _overlap(self) -> float:
+    def overlap(self) -> float:
         """Validation rows to one fitted row; results without counts are taken for k even folds."""
         fitted = sum(f.train_rows for f in self.folds)
         if fitted == 0:
