@@ -131,10 +131,11 @@ def fit_calibration(
 ) -> Calibration:
     """Return the map that saves most log loss on rows it was not fitted on, or none.
 
-    Each kind of map is fitted without a fold's rows and judged on them. It is kept only where it
-    saves more than one standard error of what it saves (the rule of Breiman et al. 1984): a map
-    that is not needed would otherwise be kept by luck every other time. What is kept is fitted
-    again on all rows.
+    Each kind of map, the simplest first, is fitted without a fold's rows and judged on them. It is
+    taken in place of a simpler one, or of none, only where it saves more than one standard error of
+    what it saves (the rule of Breiman et al. 1984): a map that is not needed would otherwise be
+    kept by luck every other time. A probability of 0 that came true needs no such proof. What is
+    kept is fitted again on all rows.
 
     Parameters
     ----------
@@ -154,29 +155,38 @@ def fit_calibration(
     methods: tuple[Method, ...] = ("temperature",)
     if probability.shape[1] == 2:
         methods = ("sigmoid",) if keeps_order else ("sigmoid", "isotonic")
-    best = Calibration()
+    plain = log_losses(probability, y)
+    best, losses = Calibration(), plain
     for method in methods:
-        gains = _saved(method, probability, y, folds, ordered)
-        if len(gains) < 2 or gains.mean() <= gains.std(ddof=1) / np.sqrt(len(gains)):
-            continue
-        if gains.mean() > best.gain:
+        found = _unseen_losses(method, probability, y, folds, ordered)
+        judged = np.isfinite(found) & np.isfinite(losses)
+        if _is_better(found[judged], losses[judged]):
+            gain = float(np.mean(plain[judged] - found[judged]))
             fitted = fit_map(method, probability, y)
-            best = fitted.model_copy(update={"gain": float(gains.mean())})
+            best, losses = fitted.model_copy(update={"gain": gain}), found
     return best
 
 
-def _saved(
+def _is_better(new: np.ndarray, old: np.ndarray) -> bool:
+    saved = old - new
+    if len(saved) < 2:
+        return False
+    impossible = old.max() >= -np.log(_TINY)
+    margin = 0.0 if impossible else saved.std(ddof=1) / np.sqrt(len(saved))
+    return bool(saved.mean() > margin)
+
+
+def _unseen_losses(
     method: Method, probability: np.ndarray, y: np.ndarray, folds: np.ndarray, ordered: bool
 ) -> np.ndarray:
-    """Return the log loss saved in each row that could be judged."""
-    saved = []
+    """Return each row's log loss by a map fitted on other folds; NaN where none could be."""
+    losses = np.full(len(y), np.nan)
     for others, mine in parts(folds, ordered=ordered):
         few = method == "isotonic" and others.sum() < _ISOTONIC_ROWS
-        if few or len(np.unique(y[others])) < 2:
-            continue
-        after = fit_map(method, probability[others], y[others]).apply(probability[mine])
-        saved.append(log_losses(probability[mine], y[mine]) - log_losses(after, y[mine]))
-    return np.concatenate(saved) if saved else np.empty(0)
+        if not few and len(np.unique(y[others])) > 1:
+            after = fit_map(method, probability[others], y[others]).apply(probability[mine])
+            losses[mine] = log_losses(after, y[mine])
+    return losses
 
 
 def parts(folds: np.ndarray, *, ordered: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:

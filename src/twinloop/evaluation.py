@@ -86,20 +86,24 @@ def _r2(y: np.ndarray, p: Predictions) -> float:
 
 
 def _roc_auc(y: np.ndarray, p: Predictions) -> float:
-    from sklearn.metrics import roc_auc_score
+    from scipy.stats import rankdata
 
     assert p.probability is not None  # noqa: S101 - the metric belongs to classification
     # A class never seen has no place in the ranking; with one class only there is none to judge.
     known = y >= 0
-    if len(np.unique(y[known])) < 2:
+    ones = y[known] == 1
+    n_ones, n_zeros = int(ones.sum()), int((~ones).sum())
+    if n_ones == 0 or n_zeros == 0:
         return float("nan")
-    return float(roc_auc_score(y[known], p.probability[known, 1]))
+    # By ranks (Mann and Whitney 1947): intervals ask for it thousands of times.
+    ranks = rankdata(p.probability[known, 1])
+    return float((ranks[ones].sum() - n_ones * (n_ones + 1) / 2) / (n_ones * n_zeros))
 
 
 def _macro_f1(y: np.ndarray, p: Predictions) -> float:
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(y, p.value, average="macro"))
+    classes, at = np.unique(np.concatenate([y, p.value]), return_inverse=True)
+    hits = np.bincount(at[: len(y)][y == p.value], minlength=len(classes))
+    return float(np.mean(2 * hits / np.bincount(at)))
 
 
 METRICS: dict[str, Metric] = {

@@ -129,14 +129,14 @@ def _groups(blocks: np.ndarray) -> np.ndarray:
     return at % n_groups if alone else at * n_groups // len(values)
 
 
-def score_interval(
+def score_intervals(
     y: np.ndarray,
     predictions: Predictions,
     blocks: np.ndarray,
     metric: Metric,
-    confidence: float = CONFIDENCE,
-) -> tuple[float, float]:
-    """Return the interval of a score of some rows, by the jackknife; NaN twice where unknown.
+    confidences: Sequence[float],
+) -> list[tuple[float, float]]:
+    """Return intervals of a score of some rows, by the jackknife; NaN twice where unknown.
 
     Where every row is right, or every row wrong, nothing varies, and the jackknife would be sure.
     The interval is then that of a proportion of 0 or 1 (Clopper and Pearson 1934), a block one try.
@@ -145,15 +145,16 @@ def score_interval(
     ----------
     y, predictions, blocks, metric
         As in `jackknife_error`.
-    confidence
-        Two-sided.
+    confidences
+        Two-sided; one interval each.
     """
     score = metric.score(y, predictions)
     error, freedom = jackknife_error(y, predictions, blocks, metric)
     least, most = metric.bounds
     if error > 0 or score not in (least, most) or math.isinf(most):
-        return t_interval(score, error, freedom, metric.bounds, confidence)
+        return [t_interval(score, error, freedom, metric.bounds, c) for c in confidences]
     if metric.row_loss is None:
-        return math.nan, math.nan
-    reach = 1 - (0.5 - confidence / 2) ** (1 / len(np.unique(blocks)))
-    return (score, score + reach) if score == least else (score - reach, score)
+        return [(math.nan, math.nan) for _ in confidences]
+    n_blocks = len(np.unique(blocks))
+    reaches = [1 - (0.5 - c / 2) ** (1 / n_blocks) for c in confidences]
+    return [(score, score + r) if score == least else (score - r, score) for r in reaches]

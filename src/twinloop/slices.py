@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from twinloop.encoding import Encoding, Feature
 from twinloop.errors import ColumnError, nearest
 from twinloop.evaluation import Metric
-from twinloop.intervals import CONFIDENCE, score_interval
+from twinloop.intervals import CONFIDENCE, score_intervals
 from twinloop.scorer import Predictions
 from twinloop.workload import TIME_PARTS, Frozen, Workload
 
@@ -224,10 +224,9 @@ def _score(
     whole, n_slices = against
     truth, answers = y[rows], predictions.take(rows)
     score = metric.score(truth, answers)
-    low, high = score_interval(truth, answers, blocks[rows], metric)
     # One side of a two-sided interval is left out: hence twice the level.
-    confidence = 1 - 2 * (1 - CONFIDENCE) / n_slices
-    wide = score_interval(truth, answers, blocks[rows], metric, confidence)
+    strict = 1 - 2 * (1 - CONFIDENCE) / n_slices
+    (low, high), wide = score_intervals(truth, answers, blocks[rows], metric, (CONFIDENCE, strict))
     best = wide[1] if metric.greater_is_better else wide[0]
     found = SliceScore(
         column=column,

@@ -8,7 +8,13 @@ import pytest
 from scipy import stats
 
 from twinloop.evaluation import METRICS
-from twinloop.intervals import brackets, corrected_error, jackknife_error, t_interval
+from twinloop.intervals import (
+    brackets,
+    corrected_error,
+    jackknife_error,
+    score_intervals,
+    t_interval,
+)
 from twinloop.scorer import Predictions
 
 N_ROWS, N_FEATURES, N_FOLDS, REPEATS = 60, 20, 5, 1500
@@ -89,7 +95,7 @@ def scored(y: np.ndarray, seed: int) -> Predictions:
 def test_the_jackknife_finds_the_spread_of_a_score(name: str) -> None:
     """Over many tables its mean error is the standard deviation of the score between tables."""
     scores, errors = [], []
-    for seed in range(200):
+    for seed in range(150):
         y = np.random.default_rng(1000 + seed).integers(0, 2, 200)
         predictions = scored(y, seed)
         scores.append(METRICS[name].score(y, predictions))
@@ -137,3 +143,28 @@ def test_few_blocks_tell_nothing() -> None:
     one_class = Predictions(np.zeros(100, int), np.tile([1.0, 0.0], (100, 1)))
     found = jackknife_error(np.zeros(100, int), one_class, np.arange(100), METRICS["roc_auc"])
     assert math.isnan(found[0])
+
+
+@pytest.mark.parametrize(("value", "ends"), [(1, (0.9289, 1.0)), (0, (0.0, 0.0711))])
+def test_all_right_is_no_certainty(value: int, ends: tuple[float, float]) -> None:
+    """Fifty rows in a row leave room for one in fourteen: SciPy's exact interval."""
+    found = score_intervals(
+        np.ones(50, int),
+        Predictions(np.full(50, value)),
+        np.arange(50),
+        METRICS["accuracy"],
+        (0.95, 0.5),
+    )
+    exact = stats.binomtest(50 * value, 50).proportion_ci(0.95, method="exact")
+    assert found[0] == pytest.approx((exact.low, exact.high))
+    assert found[0] == pytest.approx(ends, abs=1e-4)
+    assert found[1][1] - found[1][0] < found[0][1] - found[0][0]
+
+
+def test_a_perfect_ranking_has_no_known_interval() -> None:
+    """How many pairs could have gone wrong is not known from blocks."""
+    y = np.tile([0, 1], 50)
+    found = score_intervals(
+        y, Predictions(y, np.eye(2)[y]), np.arange(100), METRICS["roc_auc"], (0.95,)
+    )
+    assert math.isnan(found[0][0])
