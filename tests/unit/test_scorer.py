@@ -215,7 +215,7 @@ def test_a_rule_is_part_of_the_scorer(name: CandidateName, problem: int) -> None
     assert after.probability is not None
     wanted = RULES[problem].calibration.apply(before.probability)
     np.testing.assert_array_equal(after.probability, wanted)
-    np.testing.assert_array_equal(again.probability, after.probability)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(again.probability, after.probability)
     np.testing.assert_array_equal(again.value, after.value)
     np.testing.assert_array_equal(after.value, RULES[problem].decide(wanted))
     np.testing.assert_array_equal(scorer.decided(before).value, after.value)
