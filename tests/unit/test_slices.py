@@ -158,6 +158,17 @@ def test_a_metric_to_be_large_is_read_the_other_way_round() -> None:
     assert (found.slices[1].low, found.slices[1].high) == pytest.approx((1 - 0.0362, 1), abs=1e-4)
 
 
+def test_a_little_less_accuracy_is_not_clearly_worse() -> None:
+    """Slices within luck of the whole are not flagged where more is better, either."""
+    right = (np.random.default_rng(4).random(400) < 0.8).astype(int)
+    slicing = Slicing("c", np.arange(400) % 4, ("a", "b", "c", "d"))
+    found = score_slices(
+        (slicing,), np.ones(400, int), Predictions(right), np.arange(400), METRICS["accuracy"]
+    )
+    assert len(found.slices) == 4
+    assert found.worse == ()
+
+
 def test_equal_slices_are_rarely_flagged() -> None:
     """Of two hundred tables without a bad slice, about one in twenty has one flagged."""
     draw = np.random.default_rng(1)
