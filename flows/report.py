@@ -10,8 +10,9 @@ from tasks.checking import CheckResult
 from tasks.history import ChampionHistory, Runs
 from tasks.scoring import Manifest
 from twinloop.drift import Decision
+from twinloop.intervals import brackets
 from twinloop.replay import PolicyResult, ReplayResult, by_month, overall
-from twinloop.results import TrainingResult
+from twinloop.results import TrainingResult, gap_text
 from twinloop.window import Window
 
 # Into a file or a pipe nothing is cut: there is no window to fit.
@@ -36,13 +37,20 @@ def training(result: TrainingResult) -> None:
         f"{result.workload}: {result.window}",
         "candidate",
         "validation",
+        "95 % interval",
         "train",
+        "gap",
         "fit s",
-        right="validation,train,fit s",
+        right="validation,train,gap,fit s",
     )
     for c in result.board.candidates:
         table.add_row(
-            c.name, f"{c.valid:.4g} ± {c.spread:.2g}", f"{c.train:.4g}", f"{c.fit_seconds:.2f}"
+            c.name,
+            f"{c.valid:.4g} ± {c.spread:.2g}",
+            brackets(*c.interval),
+            f"{c.train:.4g}",
+            gap_text(c),
+            f"{c.fit_seconds:.2f}",
         )
     _console.print(table)
     say(

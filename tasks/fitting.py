@@ -1,7 +1,7 @@
 """Fitting: candidates cross-validated, the winner fitted, and judged against the champion."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -21,10 +21,14 @@ from twinloop.candidates import importance
 from twinloop.contract import check_rows
 from twinloop.errors import ColumnError
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
+from twinloop.learning_curve import SHARES, CurvePoint, affordable, part_of_folds
 from twinloop.logplan import Text, model_card, plan_candidate, plan_training, plan_verdict
 from twinloop.profile import Reference, combine, learn_binning, window_numbers
 from twinloop.results import CandidateResult, FoldScore, Leaderboard, rank
+from twinloop.rule import Rule, learn_rule
+from twinloop.scoreplan import card_notes, plan_curve, plan_rule, plan_slices
 from twinloop.scorer import Predictions, Scorer, Target, fit_scorer, learn_target
+from twinloop.slices import SliceReport, score_slices, slice_columns, slice_rows
 from twinloop.splitting import Split, split_rows
 from twinloop.tables import row_hashes
 from twinloop.verdict import Verdict, compare, first_version
@@ -152,7 +156,10 @@ def _cross_validate(
         truths = [target.encode(part.column(target.name)) for part in (fitted, held)]
         scores.append(
             FoldScore(
-                train=metric.score(truths[0], seen), valid=metric.score(truths[1], unseen_now)
+                train=metric.score(truths[0], seen),
+                valid=metric.score(truths[1], unseen_now),
+                train_rows=len(train),
+                valid_rows=len(valid),
             )
         )
         unseen.append((valid, unseen_now))
@@ -194,16 +201,31 @@ def fit_winner(
     split = split_table(table, target, workload)
     name = board.winner.name
     train, held = table.take(pa.array(split.train)), table.take(pa.array(split.holdout))
-    judged = _fit(train, name, target, snapshot, workload)
-    served = _fit(table, name, target, snapshot, workload) if workload.refits else judged
-    predictions, y = judged.predict(held), target.encode(held.column(target.name))
+    unseen = OutOfFold.load(work / f"{name}.npz")
+    rows = table.take(pa.array(unseen.rows))
+    rule = _learn_rule(unseen, rows, target, split, workload)
+    plain = _fit(train, name, target, snapshot, workload)
+    judged = replace(plain, rule=rule)
+    served = (
+        replace(_fit(table, name, target, snapshot, workload), rule=rule)
+        if workload.refits
+        else judged
+    )
+    before, y = plain.predict(held), target.encode(held.column(target.name))
+    predictions = judged.decided(before)
     score = METRICS[workload.metric].score(y, predictions)
     times = times_of(held, workload)
     losses = _block_losses(y, predictions, loss_blocks(held, workload), workload)
-    unseen = OutOfFold.load(work / f"{name}.npz")
-    rows = table.take(pa.array(unseen.rows))
-    reference = _reference(judged, rows, unseen.predictions, losses, workload)
+    reference = _reference(judged, rows, judged.decided(unseen.predictions), losses, workload)
     run.log(plan_training(workload, board, target, (y, predictions, times), score, reference))
+    run.log(plan_rule(rule, y, before.probability, predictions.probability))
+    slices = _slices(judged, held, y, predictions, reference, workload)
+    run.log(plan_slices(slices, workload.metric))
+    run.log(
+        plan_curve(
+            _learning_curve(table, target, split, board, snapshot, workload), workload.metric
+        )
+    )
     card = model_card(
         workload,
         board,
@@ -212,12 +234,64 @@ def fit_winner(
         snapshot.digest,
         table.num_rows,
         reference,
+        card_notes(rule, slices, workload),
     )
     run.log([Text("model_card.md", card)])
     seen = table if workload.refits else train
     return save_model(
         work, served, judged, snapshot, reference, score, _until(times_of(seen, workload)), held
     )
+
+
+def _learn_rule(
+    unseen: OutOfFold, rows: pa.Table, target: Target, split: Split, workload: Workload
+) -> Rule:
+    """Learn calibration and threshold from the folds' validation rows, never from the holdout's."""
+    folds = np.full(int(unseen.rows.max()) + 1, -1)
+    for i, (_, valid) in enumerate(split.folds):
+        folds[valid] = i
+    y = target.encode(rows.column(target.name))
+    return learn_rule(unseen.predictions.probability, y, folds[unseen.rows], workload)
+
+
+def _slices(
+    scorer: Scorer,
+    held: pa.Table,
+    y: np.ndarray,
+    predictions: Predictions,
+    reference: Reference,
+    workload: Workload,
+) -> SliceReport:
+    """Score slices of the holdout; its days hang together, else its groups, else nothing does."""
+    blocks = block_ids(times_of(held, workload), held.num_rows)
+    if workload.time is None and workload.group is not None:
+        _, blocks = np.unique(held.column(workload.group).to_numpy(), return_inverse=True)
+    names = slice_columns(workload, scorer.encoding, reference.importance)
+    cuts = tuple(slice_rows(held, name, workload) for name in names)
+    return score_slices(cuts, y, predictions, blocks, METRICS[workload.metric])
+
+
+def _learning_curve(
+    table: pa.Table,
+    target: Target,
+    split: Split,
+    board: Leaderboard,
+    snapshot: Snapshot,
+    workload: Workload,
+) -> tuple[CurvePoint, ...]:
+    """Cross-validate the winner on parts of the folds' rows, if it is wanted and affordable."""
+    winner = board.winner
+    spent = sum(c.fit_seconds + c.predict_seconds for c in board.candidates)
+    if not workload.training.learning_curve or not affordable(winner, spent, workload):
+        return ()
+    times = times_of(table, workload)
+    groups = None if workload.split != "group" else table.column(workload.group).to_numpy()
+    points = []
+    for share in SHARES:
+        part = part_of_folds(split, share, times=times, groups=groups, seed=workload.seed)
+        result, _ = _cross_validate(table, winner.name, target, part, snapshot, workload)
+        points.append(CurvePoint(share=share, result=result, overlap=winner.overlap))
+    return (*points, CurvePoint(share=1.0, result=winner, overlap=winner.overlap))
 
 
 def _until(times: np.ndarray | None) -> int | None:

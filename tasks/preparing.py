@@ -119,6 +119,7 @@ def _recipe(workload: Workload, window: Window | None) -> str:
             "group",
             "ignore",
             "columns",
+            "slices",
             "cleaning",
             "task",
             "metric",

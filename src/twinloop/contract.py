@@ -107,7 +107,9 @@ def infer_contract(table: pa.Table, workload: Workload, origin: str) -> Contract
     ColumnError
         If a named column is missing, a column holds nothing but nulls, or no feature is left.
     """
+    sliced = [name for name in workload.slices or () if workload.time_part(name) is None]
     named = {
+        **dict.fromkeys(sliced, "named under 'slices'"),
         **dict.fromkeys(workload.key, "the key"),
         workload.target: "the target",
         **({workload.time: "the time"} if workload.time else {}),

@@ -1,15 +1,23 @@
 """The log plan: pure code that yields what a run logs; one interpreter in tasks/ logs it."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from twinloop.drift import Decision
-from twinloop.plots import drift_plot, gap_plot, holdout_plots, importance_plot
+from twinloop.intervals import brackets
+from twinloop.plots import (
+    drift_plot,
+    gap_plot,
+    holdout_plots,
+    importance_plot,
+    leaderboard_plot,
+)
 from twinloop.profile import Reference
-from twinloop.results import CandidateResult, Leaderboard, TrainingResult
+from twinloop.results import CandidateResult, Leaderboard, TrainingResult, gap_text
 from twinloop.scorer import Predictions, Target
 from twinloop.verdict import Verdict
 from twinloop.workload import Workload
@@ -75,12 +83,23 @@ def plan_candidate(result: CandidateResult) -> Iterator[LogItem]:
     yield Metric(f"accuracy/{result.metric}", result.valid)
     yield Metric(f"accuracy/train_{result.metric}", result.train)
     yield Metric(f"accuracy/spread_{result.metric}", result.spread)
+    yield from _interval(result, "")
+    yield Metric(f"accuracy/gap_{result.metric}", result.gap)
+    yield Tag("twinloop.overfits", "yes" if result.overfits else "no")
     yield Tag("twinloop.accuracy", "cross-validation")
     for i, fold in enumerate(result.folds):
         yield Metric(f"accuracy/fold_{result.metric}", fold.valid, i)
         yield Metric(f"accuracy/fold_train_{result.metric}", fold.train, i)
     yield Metric("time/fit_s", result.fit_seconds)
     yield Metric("time/predict_s", result.predict_seconds)
+
+
+def _interval(result: CandidateResult, prefix: str) -> Iterator[LogItem]:
+    """Yield the ends of the interval over folds, where there are any."""
+    low, high = result.interval
+    if not math.isnan(low):
+        yield Metric(f"accuracy/{prefix}low_{result.metric}", low)
+        yield Metric(f"accuracy/{prefix}high_{result.metric}", high)
 
 
 def plan_training(
@@ -112,6 +131,7 @@ def plan_training(
     yield Param("seed", workload.seed)
     yield Metric(f"accuracy/{metric}", score)
     yield Metric(f"accuracy/cv_{metric}", board.winner.valid)
+    yield from _interval(board.winner, "cv_")
     yield Tag("twinloop.accuracy", "holdout")
     y, predictions, times = holdout
     names = tuple(c.name for c in reference.binning.columns[:-1])
@@ -121,12 +141,21 @@ def plan_training(
     yield Table(
         "leaderboard",
         f"Candidates by mean {metric} over folds; {board.split}",
-        ("candidate", "validation", "spread", "train", "fit, s"),
+        ("candidate", "validation", "95 % interval", "spread", "train", "gap", "fit, s"),
         tuple(
-            (c.name, f"{c.valid:.4g}", f"{c.spread:.2g}", f"{c.train:.4g}", f"{c.fit_seconds:.2f}")
+            (
+                c.name,
+                f"{c.valid:.4g}",
+                brackets(*c.interval),
+                f"{c.spread:.2g}",
+                f"{c.train:.4g}",
+                gap_text(c),
+                f"{c.fit_seconds:.2f}",
+            )
             for c in board.candidates
         ),
     )
+    yield Plot("plots/leaderboard.png", leaderboard_plot(board))
     yield Plot("plots/train_validation_gap.png", gap_plot(board))
 
 
@@ -191,13 +220,16 @@ def model_card(
     digest: str,
     rows: int,
     reference: Reference,
+    notes: Sequence[str] = (),
 ) -> str:
-    """Write the model card of a version, in Markdown."""
+    """Write the model card of a version, in Markdown; each note is a line of its head."""
     metric = workload.metric
     table = "\n".join(
-        f"| {c.name} | {c.valid:.4g} ± {c.spread:.2g} | {c.train:.4g} | {c.fit_seconds:.2f} |"
+        f"| {c.name} | {c.valid:.4g} | {brackets(*c.interval)} | {c.train:.4g} | {gap_text(c)} "
+        f"| {c.fit_seconds:.2f} |"
         for c in board.candidates
     )
+    noted = "".join(f"\n- {note}" for note in notes)
     names = [c.name for c in reference.binning.columns[:-1]]
     ranked = sorted(zip(reference.importance, names, strict=True), reverse=True)[:10]
     leans = "\n".join(f"| {name} | {share:.1%} |" for share, name in ranked)
@@ -217,13 +249,17 @@ def model_card(
 - **Holdout**: {metric} {score:.4g}, on rows the scored model has not seen
 - **Data**: {rows} rows, {window}, digest `{digest[:16]}`
 - **Split**: {board.split}
-- **Served model**: fitted on {fitted}
+- **Served model**: fitted on {fitted}{noted}
 
 ## Candidates
 
-| candidate | {metric}, validation | {metric}, train | fit, s |
-|---|---|---|---|
+| candidate | {metric}, validation | 95 % interval | {metric}, train | gap | fit, s |
+|---|---|---|---|---|---|
 {table}
+
+Intervals are of the mean over folds, corrected for the rows that folds share (Nadeau and Bengio
+2003). A gap is wide where the training score lies beyond that interval: it then says nothing of
+what to expect.
 {skipped}
 ## What it leans on
 

@@ -7,8 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from twinloop.calibration import Bin
+from twinloop.learning_curve import CurvePoint
 from twinloop.results import Leaderboard
 from twinloop.scorer import Predictions, Target
+from twinloop.slices import SliceReport
 
 _BLUE, _ORANGE, _GREY = "#2f6db3", "#d9822b", "#8a8f98"
 _MOST_FEATURES = 20
@@ -49,7 +52,6 @@ def holdout_plots(
         yield "roc", _roc(y, predictions.probability[:, 1])
     else:
         yield "confusion", _confusion(target.classes, y, predictions.value)
-    yield "calibration", _calibration(y, predictions.probability)
 
 
 def _scatter(name: str, y: np.ndarray, predicted: np.ndarray) -> Figure:
@@ -80,22 +82,6 @@ def _roc(y: np.ndarray, probability: np.ndarray) -> Figure:
     return figure
 
 
-def _calibration(y: np.ndarray, probability: np.ndarray) -> Figure:
-    """Draw how often the class given most often came true, by its probability."""
-    figure, axes = _figure("Holdout: calibration", "predicted probability", "observed share")
-    if probability.shape[1] == 2:
-        said, happened = probability[:, 1], (y == 1).astype(float)
-    else:
-        said, happened = probability.max(axis=1), (probability.argmax(axis=1) == y).astype(float)
-    at = np.minimum((said * 10).astype(int), 9)
-    n = np.bincount(at, minlength=10)
-    full = n > 0
-    x = np.bincount(at, said, 10)[full] / n[full]
-    axes.plot(x, np.bincount(at, happened, 10)[full] / n[full], marker="o", color=_BLUE)
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1)
-    return figure
-
-
 def _confusion(classes: tuple[str, ...], y: np.ndarray, predicted: np.ndarray) -> Figure:
     figure, axes = _figure("Holdout: confusion", "predicted", "true", height=5.5)
     counts = np.zeros((len(classes), len(classes)), int)
@@ -121,6 +107,22 @@ def importance_plot(names: tuple[str, ...], importance: tuple[float, ...]) -> Fi
     return figure
 
 
+def leaderboard_plot(board: Leaderboard) -> Figure:
+    """Draw the mean over folds with its interval, the winner on top, and every fold."""
+    height = 1.2 + 0.45 * len(board.candidates)
+    title = "Candidates: mean over folds, 95 % interval"
+    figure, axes = _figure(title, board.winner.metric, "", height=height)
+    for i, result in enumerate(board.candidates[::-1]):
+        folds = [f.valid for f in result.folds]
+        axes.scatter(folds, [i - 0.2] * len(folds), s=10, color=_GREY, linewidths=0)
+        low, high = result.interval
+        axes.plot([low, high], [i, i], color=_BLUE, linewidth=2)
+        axes.scatter([result.valid], [i], s=40, color=_BLUE, zorder=3)
+    axes.set_yticks(range(len(board.candidates)), [c.name for c in board.candidates[::-1]])
+    axes.set_ylim(-0.6, len(board.candidates) - 0.4)
+    return figure
+
+
 def gap_plot(board: Leaderboard) -> Figure:
     """Draw the metric on fitted and on validation rows, by candidate: a wide gap is overfitting."""
     metric = board.winner.metric
@@ -133,6 +135,62 @@ def gap_plot(board: Leaderboard) -> Figure:
     axes.set_xticks(range(len(board.candidates)), [c.name for c in board.candidates])
     axes.scatter([], [], color=_BLUE, label="train")
     axes.scatter([], [], color=_ORANGE, label="validation")
+    axes.legend(frameon=False)
+    return figure
+
+
+def reliability_plot(
+    bins: tuple[Bin, ...], before: tuple[Bin, ...] | None, error: float, method: str
+) -> Figure:
+    """Draw how often what was said came true, with intervals, and how it was uncalibrated."""
+    rows = sum(b.rows for b in bins)
+    title = f"Holdout: calibration, error {error:.3f} ({len(bins)} bins of {rows} rows)"
+    figure, axes = _figure(title, "predicted probability", "observed share")
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1)
+    if before is not None:
+        axes.plot(
+            [b.said for b in before],
+            [b.observed for b in before],
+            "x--",
+            color=_ORANGE,
+            label="as the estimator gave them",
+        )
+    axes.vlines([b.said for b in bins], [b.low for b in bins], [b.high for b in bins], color=_BLUE)
+    label = "not calibrated" if before is None else f"calibrated, {method}"
+    axes.plot([b.said for b in bins], [b.observed for b in bins], "o-", color=_BLUE, label=label)
+    axes.legend(frameon=False)
+    return figure
+
+
+def slices_plot(report: SliceReport, metric: str) -> Figure:
+    """Draw the worst slices with their intervals, against the whole."""
+    shown = report.slices[:_MOST_FEATURES][::-1]
+    height = 1.4 + 0.25 * len(shown)
+    figure, axes = _figure("Holdout: worst slices, 95 % interval", metric, "", height=height)
+    axes.axvline(report.whole.score, color=_GREY, linewidth=1, label="all rows")
+    for i, s in enumerate(shown):
+        colour = _ORANGE if s.worse else _BLUE
+        axes.plot([s.low, s.high], [i, i], color=colour, linewidth=2)
+        axes.scatter([s.score], [i], color=colour, s=24, zorder=3)
+    if report.worse:
+        axes.scatter([], [], color=_ORANGE, label="clearly worse")
+    axes.set_yticks(range(len(shown)), [f"{s.column} = {s.level} ({s.rows})" for s in shown])
+    axes.legend(frameon=False)
+    return figure
+
+
+def learning_curve_plot(points: tuple[CurvePoint, ...], metric: str) -> Figure:
+    """Draw the metric by the number of fitted rows, with intervals over folds."""
+    title = "Winner: what more rows bring, 95 % interval"
+    figure, axes = _figure(title, "fitted rows of a fold", metric)
+    rows = [p.rows for p in points]
+    ends = [p.interval for p in points]
+    axes.plot(rows, [p.result.train for p in points], "o-", color=_BLUE, label="train")
+    axes.plot(rows, [p.result.valid for p in points], "o-", color=_ORANGE, label="validation")
+    axes.vlines(rows, [low for low, _ in ends], [high for _, high in ends], color=_ORANGE)
+    axes.set_xscale("log")
+    axes.set_xticks(rows, [f"{n:.0f}" for n in rows])
+    axes.minorticks_off()
     axes.legend(frameon=False)
     return figure
 

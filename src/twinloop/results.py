@@ -4,15 +4,18 @@ import math
 import statistics
 
 from twinloop.evaluation import METRICS
+from twinloop.intervals import corrected_error, t_interval
 from twinloop.verdict import Verdict
 from twinloop.workload import CandidateName, Frozen
 
 
 class FoldScore(Frozen):
-    """Metric of one fold on the rows fitted and on the rows held out."""
+    """Metric of one fold on the rows fitted and on the rows held out, and how many these were."""
 
     train: float
     valid: float
+    train_rows: int = 0
+    valid_rows: int = 0
 
 
 class CandidateResult(Frozen):
@@ -46,14 +49,66 @@ class CandidateResult(Frozen):
     @property
     def spread(self) -> float:
         """Standard deviation of the metric over the validation folds; 0 with fewer than two."""
-        known = [f.valid for f in self.folds if not math.isnan(f.valid)]
+        known = self._known
         return statistics.stdev(known) if len(known) > 1 else 0.0
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean over folds, corrected for the training rows they share.
+
+        See `twinloop.intervals.corrected_error`. NaN with fewer than two folds.
+        """
+        return corrected_error(self._known, self.overlap)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the mean over folds; NaN twice with fewer than two."""
+        return self.interval_at(self.overlap)
+
+    def interval_at(self, overlap: float) -> tuple[float, float]:
+        """Return the interval that another overlap of folds would give."""
+        error, freedom = corrected_error(self._known, overlap), len(self._known) - 1
+        return t_interval(self.valid, error, freedom, METRICS[self.metric].bounds)
+
+    @property
+    def gap(self) -> float:
+        """How much better the metric is on fitted rows than on validation rows."""
+        return METRICS[self.metric].gain(self.train, self.valid)
+
+    @property
+    def overfits(self) -> bool:
+        """Whether the score on fitted rows lies beyond the interval of the validation score.
+
+        The gap is then more than chance makes of a model that does as well on new rows: its
+        training score says nothing of what to expect. That is a warning, no verdict; a forest
+        that fits its rows by heart may still predict best (Belkin et al. 2019), and candidates
+        are ranked by validation alone.
+        """
+        low, high = self.interval
+        return self.gap > 0 and not low <= self.train <= high and not math.isnan(low)
+
+    @property
+    def _known(self) -> list[float]:
+        return [f.valid for f in self.folds if not math.isnan(f.valid)]
+
+    @property
+    def overlap(self) -> float:
+        """Validation rows to one fitted row; results without counts are taken for k even folds."""
+        fitted = sum(f.train_rows for f in self.folds)
+        if fitted == 0:
+            return 1 / max(len(self.folds) - 1, 1)
+        return sum(f.valid_rows for f in self.folds) / fitted
 
 
 def _mean(values: list[float]) -> float:
     """Return the mean of the values there are: a fold with one class has no ROC AUC."""
     known = [v for v in values if not math.isnan(v)]
     return statistics.fmean(known) if known else math.nan
+
+
+def gap_text(result: CandidateResult) -> str:
+    """Spell the gap between fitted and validation rows, and whether it is wide."""
+    return f"{result.gap:.2g}, wide" if result.overfits else f"{result.gap:.2g}"
 
 
 def rank(results: list[CandidateResult]) -> tuple[CandidateResult, ...]:

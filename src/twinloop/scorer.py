@@ -15,6 +15,7 @@ from twinloop.candidates import Predictor, Problem, fit_candidate
 from twinloop.contract import Contract
 from twinloop.encoding import Encoding, fit_encoding
 from twinloop.errors import RegistryError, TargetError
+from twinloop.rule import PLAIN, Rule
 from twinloop.workload import CandidateName, Frozen, Task, Workload
 
 _INTEGER = re.compile(r"-?[0-9]{1,30}")
@@ -138,11 +139,12 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A fitted model: encoding, estimator and target in one."""
+    """A fitted model: encoding, estimator, target, and the rule for classes, in one."""
 
     encoding: Encoding
     predictor: Predictor
     target: Target
+    rule: Rule = PLAIN
 
     def predict(self, table: pa.Table) -> Predictions:
         """Predict rows that keep the contract.
@@ -159,7 +161,22 @@ class Scorer:
         raw = self.predictor.predict(X)
         if self.target.task == "regression":
             return Predictions(np.maximum(np.expm1(raw), 0.0) if self.target.log else raw)
-        return Predictions(raw.argmax(axis=1), raw)
+        return self.decided(Predictions(raw, raw))
+
+    def decided(self, plain: Predictions) -> Predictions:
+        """Return predictions with their probabilities calibrated and their classes chosen.
+
+        Numbers are left as they are.
+
+        Parameters
+        ----------
+        plain
+            With probabilities as an estimator gives them.
+        """
+        if plain.probability is None:
+            return plain
+        calibrated = self.rule.calibration.apply(plain.probability)
+        return Predictions(self.rule.decide(calibrated), calibrated)
 
     def columns(self, predictions: Predictions) -> dict[str, pa.Array]:
         """Return what is published of predictions, by column.
@@ -236,6 +253,7 @@ def to_files(scorer: Scorer) -> dict[str, bytes]:
     about = {
         "encoding": scorer.encoding.model_dump(mode="json"),
         "target": scorer.target.model_dump(mode="json"),
+        "rule": scorer.rule.model_dump(mode="json"),
         "library": predictor.library,
         "n_classes": predictor.n_classes,
         "model_sha256": hashlib.sha256(model).hexdigest(),
@@ -259,6 +277,8 @@ def from_files(files: Mapping[str, bytes]) -> Scorer:
             Encoding.model_validate(about["encoding"]),
             Predictor(library, _read_model(about, files), about["n_classes"]),
             Target.model_validate(about["target"]),
+            # Versions of before calibration have none.
+            Rule.model_validate(about.get("rule", {})),
         )
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as err:
         raise RegistryError(

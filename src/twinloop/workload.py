@@ -10,11 +10,12 @@ from twinloop.window import Cron, Duration
 
 Task = Literal["regression", "binary", "multiclass"]
 Kind = Literal["number", "boolean", "category", "timestamp"]
+TIME_PARTS = ("hour", "weekday", "month")
 CandidateName = Literal["baseline", "linear", "forest", "xgboost"]
 
 METRICS_BY_TASK: dict[Task, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "rmsle", "r2"),
-    "binary": ("roc_auc", "log_loss", "brier", "accuracy"),
+    "binary": ("roc_auc", "log_loss", "brier", "accuracy", "macro_f1"),
     "multiclass": ("log_loss", "accuracy", "macro_f1"),
 }
 
@@ -113,6 +114,17 @@ class Training(Frozen):
         description="Rows of the served model: with the holdout, once judged, or without; "
         "auto: with it where rows have time, since only then later rows are fresh ones",
     )
+    calibration: Literal["auto", "none"] = Field(
+        "auto", description="auto: probabilities are calibrated where that lowers the log loss"
+    )
+    threshold: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "auto",
+        description="Probability above which the second of two classes is predicted; auto: tuned "
+        "where the metric hangs on the class predicted, else one half",
+    )
+    learning_curve: bool = Field(
+        False, description="Whether the winner is fitted on parts of the folds, too"
+    )
     budget: Budget = Budget()
 
     @model_validator(mode="after")
@@ -182,6 +194,9 @@ class Workload(Frozen):
     ignore: tuple[str, ...] = Field((), description="Columns that are no features")
     calendar: tuple[Literal["hour", "weekday", "month"], ...] = ("hour", "weekday")
     columns: dict[str, ColumnRule] = {}
+    slices: tuple[str, ...] | None = Field(
+        None, description="Columns, or parts of the time, to score by; none named: a few are taken"
+    )
     seed: int = Field(0, ge=0, lt=2**32)
     sandbox: str = Field("", description="Set by replays: keeps their models and data apart")
     cleaning: Cleaning = Cleaning()
@@ -212,12 +227,29 @@ class Workload(Frozen):
             raise ValueError("training.split is 'time' but the workload has no time column")
         if self.training.split == "group" and self.group is None:
             raise ValueError("training.split is 'group' but the workload has no group column")
+        if self.training.threshold != "auto" and self.task != "binary":
+            raise ValueError(
+                f"training.threshold is {self.training.threshold:g} but the task is {self.task!r}; "
+                "only binary tasks have a threshold"
+            )
+        self._slices_are_possible()
         if isinstance(self.training.holdout, timedelta) and self.split != "time":
             raise ValueError(
                 f"training.holdout is a duration but the split is {self.split!r}, not by time; "
                 "name a time column, or give a share like 0.2"
             )
         return self
+
+    def _slices_are_possible(self) -> None:
+        for name in self.slices or ():
+            if name == self.target or name in self.ignore:
+                role = "the target" if name == self.target else "ignored"
+                raise ValueError(f"slices names {name!r}, which is {role}; name another column")
+
+    def time_part(self, name: str) -> str | None:
+        """Return the part that ``<time>.<part>`` names: ``hour``, ``weekday`` or ``month``."""
+        column, _, part = name.rpartition(".")
+        return part if self.time and column == self.time and part in TIME_PARTS else None
 
     @property
     def id(self) -> str:

@@ -38,6 +38,7 @@ BINARY: dict[str, Score] = {
     "log_loss": lambda y, p: oracle.log_loss(y, probability(p)[:, 1], labels=[0, 1]),
     "brier": lambda y, p: oracle.brier_score_loss(y, probability(p)[:, 1]),
     "accuracy": lambda y, p: oracle.accuracy_score(y, p.value),
+    "macro_f1": lambda y, p: oracle.f1_score(y, p.value, average="macro"),
 }
 
 
@@ -120,6 +121,17 @@ def test_the_truth_scores_best(name: str) -> None:
     wrong = Predictions(1 - y, np.eye(2)[1 - y])
     scores = [metric.score(y, p) for p in (right, wrong)]
     assert metric.gain(*scores) > 0 > metric.gain(*reversed(scores))
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_no_score_lies_beyond_its_bounds(name: str) -> None:
+    """The best there is reaches the better end, and the worst stays within the other."""
+    metric = METRICS[name]
+    y = np.array([0, 1, 1, 0])
+    least, most = metric.bounds
+    right, wrong = (metric.score(v, Predictions(y, np.eye(2)[y])) for v in (y, 1 - y))
+    assert right == pytest.approx(most if metric.greater_is_better else least)
+    assert least <= wrong <= most
 
 
 def test_every_task_finds_its_metrics() -> None:

@@ -64,6 +64,8 @@ def test_columns_play_roles() -> None:
         ({"key": ("kk",)}, "no column 'kk', which is the key"),
         ({"columns": {"nn": {}}}, "no column 'nn', which is named under 'columns'"),
         ({"ignore": ("ii",)}, "no column 'ii', which is named under 'ignore'"),
+        ({"slices": ("nn",)}, "no column 'nn', which is named under 'slices'"),
+        ({"slices": ("t.hour",)}, "no column 't.hour', which is named under 'slices'"),
         ({"ignore": ("n", "c")}, "no feature is left"),
         ({"time": "c"}, r"column 'c' \(time\) has no value of kind 'timestamp'"),
     ],

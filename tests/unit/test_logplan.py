@@ -16,6 +16,7 @@ from twinloop.logplan import (
     Metric,
     Param,
     Plot,
+    Table,
     Tag,
     Text,
     model_card,
@@ -26,7 +27,14 @@ from twinloop.logplan import (
     plan_training,
     plan_verdict,
 )
-from twinloop.plots import drift_plot, gap_plot, holdout_plots, importance_plot, replay_plot
+from twinloop.plots import (
+    drift_plot,
+    gap_plot,
+    holdout_plots,
+    importance_plot,
+    leaderboard_plot,
+    replay_plot,
+)
 from twinloop.profile import Binning, ColumnProfile, Profile, Reference
 from twinloop.results import CandidateResult, FoldScore, Leaderboard, TrainingResult
 from twinloop.scorer import Predictions, Target
@@ -119,7 +127,7 @@ def test_every_plot_of_a_training_is_drawn(task: Task, case: str, n_rows: int, t
     wanted = {"predicted_against_true"} | ({"residuals_over_time"} if timed else set())
     if task != "regression":
         two = task == "binary" and len(set(y.tolist())) == 2
-        wanted = {"calibration", "roc" if two else "confusion"}
+        wanted = {"roc" if two else "confusion"}
     assert set(found) == wanted
     assert all(png(figure).startswith(b"\x89PNG\r\n") for figure in found.values())
 
@@ -132,6 +140,8 @@ def test_every_plot_of_a_training_is_drawn(task: Task, case: str, n_rows: int, t
         importance_plot(tuple(f"feature {i}" for i in range(99)), (1 / 99,) * 99),
         gap_plot(BOARD),
         gap_plot(Leaderboard(candidates=(result("baseline", math.nan),))),
+        leaderboard_plot(BOARD),
+        leaderboard_plot(Leaderboard(candidates=(result("baseline", math.nan),))),
         drift_plot((("n", 0.3, True), ("k", 0.0, False))),
         drift_plot(()),
         replay_plot({"never": [datetime(2024, 1, 1, tzinfo=UTC)]}, {"never": [0.5]}, "rmse"),
@@ -153,6 +163,8 @@ def test_a_training_logs_what_was_promised(task: Task) -> None:
     assert metrics(plan) == {
         f"accuracy/{workload.metric}": 0.75,
         f"accuracy/cv_{workload.metric}": 0.25,
+        "accuracy/cv_low_rmse": 0.25,
+        "accuracy/cv_high_rmse": 0.25,
     }
     assert tags(plan) == {"twinloop.accuracy": "holdout"}
     params = {i.name: i.value for i in plan if isinstance(i, Param)}
@@ -164,8 +176,10 @@ def test_a_training_logs_what_was_promised(task: Task) -> None:
         "seed": 0,
     }
     plots = [i.path for i in plan if isinstance(i, Plot)]
-    assert plots[-2:] == ["plots/importance.png", "plots/train_validation_gap.png"]
-    assert len(plots) == len(set(plots)) >= 3
+    assert plots[-3:] == [
+        f"plots/{name}.png" for name in ("importance", "leaderboard", "train_validation_gap")
+    ]
+    assert len(plots) == len(set(plots)) >= 4
 
 
 def test_a_candidate_logs_each_fold() -> None:
@@ -175,6 +189,9 @@ def test_a_candidate_logs_each_fold() -> None:
         "accuracy/rmse": 0.25,
         "accuracy/train_rmse": pytest.approx(0.15),
         "accuracy/spread_rmse": 0.0,
+        "accuracy/low_rmse": 0.25,
+        "accuracy/high_rmse": 0.25,
+        "accuracy/gap_rmse": pytest.approx(0.1),
         "accuracy/fold_rmse": 0.25,
         "accuracy/fold_train_rmse": 0.2,
         "time/fit_s": 3.25,
@@ -182,7 +199,26 @@ def test_a_candidate_logs_each_fold() -> None:
     }
     steps = [i.step for i in plan if isinstance(i, Metric) and i.name == "accuracy/fold_rmse"]
     assert steps == [0, 1]
-    assert tags(plan) == {"twinloop.accuracy": "cross-validation"}
+    assert tags(plan) == {"twinloop.accuracy": "cross-validation", "twinloop.overfits": "yes"}
+
+
+def test_of_one_fold_no_interval_is_logged() -> None:
+    """What is not known is left out."""
+    one = result("linear", 0.25).model_copy(update={"folds": (FoldScore(train=0.1, valid=0.25),)})
+    assert "accuracy/low_rmse" not in metrics(plan_candidate(one))
+    (table,) = (
+        item
+        for item in plan_training(
+            workload_of(),
+            Leaderboard(candidates=(one,)),
+            TARGETS["regression"],
+            (*holdout("regression", 50), None),
+            0.75,
+            REFERENCE,
+        )
+        if isinstance(item, Table)
+    )
+    assert table.rows[0][2] == "unknown"
 
 
 def test_a_verdict_logs_its_numbers_where_there_are() -> None:
@@ -267,6 +303,11 @@ def test_a_model_card_tells_all(refit: str, words: str) -> None:
         *("candidate", "---", "linear", "baseline"),
         *("feature", "---", "k", "n"),
     ]
+    noted = model_card(
+        workload, BOARD, 0.125, "all", "f" * 64, 4320, REFERENCE, ("**Threshold**: 0.3",)
+    )
+    assert "\n- **Threshold**: 0.3\n" in noted
+    assert "| linear | 0.25 | [0.25, 0.25] | 0.15 | 0.1, wide | 3.25 |" in card
     for part in ("forest, xgboost", "rmse 0.125", "4320 rows", "2011-01-01/2011-07-01", words):
         assert part in card
     assert ("f" * 16 in card, "75.0%" in card, "2 folds of weeks" in card) == (True, True, True)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from twinloop.results import CandidateResult, FoldScore, Leaderboard, rank
+from twinloop.results import CandidateResult, FoldScore, Leaderboard, gap_text, rank
 from twinloop.workload import CandidateName
 
 NAMES: tuple[CandidateName, ...] = ("baseline", "linear", "forest", "xgboost")
@@ -60,3 +60,80 @@ def test_the_winner_leads_the_board() -> None:
     )
     assert board.winner.name == "forest"
     assert Leaderboard.model_validate_json(board.model_dump_json()) == board
+
+
+def scored(
+    valid: list[float], train: list[float], rows: tuple[int, int], metric: str = "accuracy"
+) -> CandidateResult:
+    """Return a candidate with these scores, every fold of as many fitted and validation rows."""
+    folds = tuple(
+        FoldScore(train=t, valid=v, train_rows=rows[0], valid_rows=rows[1])
+        for v, t in zip(valid, train, strict=True)
+    )
+    return CandidateResult(
+        name="linear", metric=metric, folds=folds, fit_seconds=1.0, predict_seconds=0.1, rows=10
+    )
+
+
+def test_the_error_of_the_mean_counts_what_folds_share() -> None:
+    """Variance times (1/k + validation rows / fitted rows), as Nadeau and Bengio have it."""
+    found = scored([0.6, 0.7, 0.8, 0.7, 0.7], [0.7] * 5, (80, 20))
+    assert found.standard_error == pytest.approx(found.spread * (1 / 5 + 20 / 80) ** 0.5)
+    low, high = found.interval
+    # 2.7764 is Student's t with 4 degrees of freedom at 97.5 %.
+    assert (high - low) / 2 == pytest.approx(2.7764 * found.standard_error, rel=1e-4)
+    assert (high + low) / 2 == pytest.approx(found.valid)
+
+
+def test_expanding_folds_share_by_their_rows() -> None:
+    """All validation rows are held against all fitted ones, however unlike folds are."""
+    folds = tuple(
+        FoldScore(train=0.5, valid=v, train_rows=n, valid_rows=100)
+        for v, n in ((0.5, 100), (0.6, 200), (0.7, 300))
+    )
+    found = scored([0.5], [0.5], (1, 1)).model_copy(update={"folds": folds})
+    assert found.standard_error == pytest.approx(0.1 * (1 / 3 + 300 / 600) ** 0.5)
+
+
+def test_results_without_counts_are_taken_for_even_folds() -> None:
+    """Boards written before rows were counted have an interval, too: that of k even folds."""
+    found = result("linear", [0.2, 0.3, 0.4])
+    assert found.standard_error == pytest.approx(0.1 * (1 / 3 + 1 / 2) ** 0.5)
+
+
+@pytest.mark.parametrize(("metric", "ends"), [("accuracy", (0.0, 1.0)), ("rmse", (0.0, 1e9))])
+def test_an_interval_holds_possible_values_only(metric: str, ends: tuple[float, float]) -> None:
+    """No accuracy above 1, no error below 0."""
+    low, high = scored([0.0, 1.0, 0.5], [0.5] * 3, (2, 1), metric).interval
+    assert low == ends[0]
+    assert high <= ends[1]
+    assert (metric == "rmse") == (high > 1)
+
+
+def test_of_one_fold_no_interval_is_known() -> None:
+    """One value says nothing of its own error, and no gap is wide then."""
+    found = scored([0.5], [1.0], (80, 20))
+    assert math.isnan(found.standard_error)
+    assert all(math.isnan(end) for end in found.interval)
+    assert (found.overfits, gap_text(found)) == (False, "0.5")
+
+
+@pytest.mark.parametrize(
+    ("metric", "train", "gap", "wide"),
+    [
+        ("accuracy", 0.75, 0.05, False),
+        ("accuracy", 1.0, 0.3, True),
+        ("accuracy", 0.2, -0.5, False),
+        ("rmse", 0.1, 0.6, True),
+        ("rmse", 0.65, 0.05, False),
+        ("rmse", 1.7, -1.0, False),
+    ],
+)
+def test_a_gap_is_wide_beyond_the_interval(
+    metric: str, train: float, gap: float, wide: bool
+) -> None:
+    """Better on fitted rows by more than the validation score's interval; worse is never wide."""
+    found = scored([0.65, 0.7, 0.75], [train] * 3, (2, 1), metric)
+    assert found.gap == pytest.approx(gap)
+    assert found.overfits is wide
+    assert gap_text(found).endswith(", wide") is wide

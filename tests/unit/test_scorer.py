@@ -1,5 +1,6 @@
 """A scorer predicts whatever keeps the contract, and is the same after a trip to disk."""
 
+import json
 import os
 import pickle
 from dataclasses import replace
@@ -12,8 +13,10 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import FunctionTransformer
 
+from twinloop.calibration import Calibration
 from twinloop.contract import check_rows, infer_contract
 from twinloop.errors import RegistryError, TargetError
+from twinloop.rule import PLAIN, Rule
 from twinloop.scorer import (
     Predictions,
     Scorer,
@@ -190,6 +193,58 @@ def test_any_kind_of_column_alone_is_enough(name: CandidateName, kept: list[str]
     np.testing.assert_array_equal(
         from_files(to_files(scorer)).predict(table).value, scorer.predict(table).value
     )
+
+
+RULES = {
+    4: Rule(calibration=Calibration(method="sigmoid", slope=0.5, shift=-0.25), threshold=0.375),
+    5: Rule(calibration=Calibration(method="isotonic", said=(0.2, 0.6), meant=(0.1, 0.9))),
+    6: Rule(calibration=Calibration(method="temperature", slope=1.5)),
+}
+
+
+@pytest.mark.parametrize("problem", list(RULES))
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_rule_is_part_of_the_scorer(name: CandidateName, problem: int) -> None:
+    """It is applied to what the estimator says, and comes back from files to the last bit."""
+    plain, table = fitted(name, problem)
+    scorer = replace(plain, rule=RULES[problem])
+    read = from_files(to_files(scorer))
+    assert read.rule == RULES[problem]
+    before, after, again = plain.predict(table), scorer.predict(table), read.predict(table)
+    assert before.probability is not None
+    assert after.probability is not None
+    wanted = RULES[problem].calibration.apply(before.probability)
+    np.testing.assert_array_equal(after.probability, wanted)
+    np.testing.assert_array_equal(again.probability, after.probability)
+    np.testing.assert_array_equal(again.value, after.value)
+    np.testing.assert_array_equal(after.value, RULES[problem].decide(wanted))
+    np.testing.assert_array_equal(scorer.decided(before).value, after.value)
+    np.testing.assert_allclose(after.probability.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_numbers_have_no_rule() -> None:
+    """Predictions of regression are left as they are."""
+    scorer, table = fitted("linear", 0)
+    found = scorer.predict(table)
+    assert replace(scorer, rule=RULES[4]).decided(found) is found
+
+
+def test_a_version_without_a_rule_has_the_plain_one() -> None:
+    """Those registered before there was calibration load, and answer as they did."""
+    files = to_files(fitted("linear", 4)[0])
+    about = json.loads(files["scorer.json"])
+    del about["rule"]
+    old = from_files(files | {"scorer.json": json.dumps(about).encode()})
+    assert old.rule == PLAIN
+
+
+@pytest.mark.parametrize("rule", [[], {"threshold": "low"}, {"calibration": {"method": "magic"}}])
+def test_a_broken_rule_is_refused(rule: Any) -> None:
+    """A rule that cannot be read is no plain one."""
+    files = to_files(fitted("linear", 4)[0])
+    about = json.loads(files["scorer.json"]) | {"rule": rule}
+    with pytest.raises(RegistryError, match="do not make a scorer"):
+        from_files(files | {"scorer.json": json.dumps(about).encode()})
 
 
 class Custom(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types

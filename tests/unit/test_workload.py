@@ -84,6 +84,8 @@ def test_an_unknown_key_of_a_source_is_refused(source: str, key: str, near: str)
         ("training: {holdout: 0.95}", r"training.holdout: .*less than 0.9"),
         ("training: {holdout: 5}", r"training.holdout: 5 has no unit"),
         ("inference: {quarantine_limit: 2}", r"inference.quarantine_limit: .*\(got 2\)"),
+        ("training: {threshold: 1}", r"training.threshold"),
+        ("training: {calibration: platt}", r"training.calibration: .*\(got 'platt'\)"),
         ("key: rentals_id", r"key: .*\(got 'rentals_id'\)"),
         ("columns: {a: {minimum: 5, maximum: 1}}", r"columns.a: minimum 5 is above maximum 1"),
         ("columns: {a: {kind: number, levels: [x]}}", r"columns.a: .*'number' has no levels"),
@@ -103,6 +105,9 @@ def test_a_wrong_value_is_named(more: str, told: str) -> None:
         ("time: rentals", "time and target are both 'rentals'"),
         ("group: rentals", "group and target are both 'rentals'"),
         ("key: [rentals]", "target 'rentals' is part of the key"),
+        ("training: {threshold: 0.3}", "threshold is 0.3 but the task is 'regression'"),
+        ("slices: [rentals]", "slices names 'rentals', which is the target"),
+        ("ignore: [a]\nslices: [a]", "slices names 'a', which is ignored"),
         ("training: {split: time}", "no time column"),
         ("training: {split: group}", "no group column"),
         ("training: {holdout: 7d}", "holdout is a duration but the split is 'kfold'"),
@@ -194,6 +199,22 @@ def test_a_baseline_always_takes_part() -> None:
 def test_auto_finds_the_split(task: str, more: str, split: str) -> None:
     """Time comes first, then groups, then classes; a named split wins."""
     assert read(more, LEAST.replace("regression", task)).split == split
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("at.hour", "hour"),
+        ("at.month", "month"),
+        ("at.minute", None),
+        ("on.hour", None),
+        ("at", None),
+    ],
+)
+def test_a_slice_may_be_a_part_of_the_time(name: str, part: str | None) -> None:
+    """Hour, weekday or month of the time column, and of no other."""
+    assert read("time: at").time_part(name) == part
+    assert read().time_part(name) is None
 
 
 def test_named_columns_are_no_features() -> None:
