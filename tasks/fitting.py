@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks import storage
 from tasks.metering import step
@@ -51,14 +52,16 @@ class OutOfFold:
 
     @classmethod
     def of(cls, folds: list[tuple[np.ndarray, Predictions]]) -> Self:
-        """Put the folds together."""
-        rows = np.concatenate([r for r, _ in folds])
-        order = np.argsort(rows, kind="stable")
-        values = np.concatenate([p.value for _, p in folds])[order]
+        """Put the folds together; of a row that repeated folds predict, the first counts.
+
+        The mean over repeats would be steadier than what the one model that serves predicts, and a
+        drift check would take the difference for drift.
+        """
+        rows, first = np.unique(np.concatenate([r for r, _ in folds]), return_index=True)
+        values = np.concatenate([p.value for _, p in folds])
         shares = [p.probability for _, p in folds if p.probability is not None]
-        return cls(
-            rows[order], Predictions(values, np.concatenate(shares)[order] if shares else None)
-        )
+        whole = Predictions(values, np.concatenate(shares) if shares else None)
+        return cls(rows, whole.take(first))
 
     def save(self, path: Path) -> None:
         """Write to a file."""
@@ -195,7 +198,8 @@ def fit_winner(
     name = board.winner.name
     train, held = table.take(pa.array(split.train)), table.take(pa.array(split.holdout))
     judged = _fit(train, name, target, snapshot, workload)
-    served = _fit(table, name, target, snapshot, workload) if workload.refits else judged
+    latest = table.take(pa.array(split.served)) if workload.refits else train
+    served = _fit(latest, name, target, snapshot, workload) if workload.refits else judged
     predictions, y = judged.predict(held), target.encode(held.column(target.name))
     score = METRICS[workload.metric].score(y, predictions)
     times = times_of(held, workload)
@@ -214,9 +218,8 @@ def fit_winner(
         reference,
     )
     run.log([Text("model_card.md", card)])
-    seen = table if workload.refits else train
     return save_model(
-        work, served, judged, snapshot, reference, score, _until(times_of(seen, workload)), held
+        work, served, judged, snapshot, reference, score, _until(times_of(latest, workload)), held
     )
 
 
@@ -288,8 +291,8 @@ def _against(
 ) -> Verdict:
     table = _rows(snapshot.path)
     target = learn_target(table, workload)
-    held = table.take(pa.array(split_table(table, target, workload).holdout))
-    fresh = _unseen(held, champion, workload)
+    held = split_table(table, target, workload).holdout
+    fresh = table.take(pa.array(fresh_rows(table, held, champion, workload)))
     old = load_version(champion)
     if old.scorer.target.classes != target.classes:
         return _no_evidence(workload, f"classes were {old.scorer.target.classes}")
@@ -316,13 +319,19 @@ def _no_evidence(workload: Workload, reason: str) -> Verdict:
     return Verdict(outcome="insufficient evidence", reason=reason, metric=workload.metric)
 
 
-def _unseen(held: pa.Table, champion: ServedVersion, workload: Workload) -> pa.Table:
+def fresh_rows(
+    table: pa.Table, held: np.ndarray, champion: ServedVersion, workload: Workload
+) -> np.ndarray:
     """Return the holdout rows that the champion was not fitted on.
 
-    With time: the rows after its last one. Without: all, if it was held to the same holdout and
-    never fitted on it; none otherwise.
+    With time: the rows after its last one, and of no group that has a row before. Without: all, if
+    it was held to the same holdout and never fitted on it; none otherwise.
     """
-    times = times_of(held, workload)
-    if times is not None:
-        return held.filter(pa.array(times > (champion.until or 0)))
-    return held if champion.holdout == holdout_rule(workload) else held.slice(0, 0)
+    times = times_of(table, workload)
+    if times is None:
+        return held if champion.holdout == holdout_rule(workload) else held[:0]
+    late = times > (champion.until or 0)
+    if workload.group is not None:
+        groups = table.column(workload.group)
+        late &= ~pc.is_in(groups, groups.filter(pa.array(~late))).to_numpy()
+    return held[late[held]]

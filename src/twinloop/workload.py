@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from twinloop.errors import nearest
-from twinloop.window import Duration
+from twinloop.window import Duration, format_duration
 
 Task = Literal["regression", "binary", "multiclass"]
 Kind = Literal["number", "boolean", "category", "timestamp"]
@@ -103,6 +103,12 @@ class Training(Frozen):
     window: Duration | None = Field(None, description="How much history; none: all there is")
     folds: int = Field(5, ge=2, le=50)
     split: Literal["auto", "time", "stratified", "kfold", "group"] = "auto"
+    rolling: Duration | None = Field(
+        None, description="Folds by time fit on the last so long only; none: on all before"
+    )
+    repeats: int = Field(
+        1, ge=1, le=20, description="How often folds by chance are drawn, each time otherwise"
+    )
     gap: Duration = Field(timedelta(0), description="Time left out between training and validation")
     holdout: Duration | Annotated[float, Field(gt=0, lt=0.9)] = Field(
         0.2, description="Last rows (a duration or a share) kept for the final score"
@@ -174,7 +180,9 @@ class Workload(Frozen):
     target: str
     time: str | None = None
     key: tuple[str, ...] = ()
-    group: str | None = Field(None, description="Rows of one group never straddle a split")
+    group: str | None = Field(
+        None, description="Rows of one group never straddle a split, by time or by chance"
+    )
     metric: str = ""
     ignore: tuple[str, ...] = Field((), description="Columns that are no features")
     calendar: tuple[Literal["hour", "weekday", "month"], ...] = ("hour", "weekday")
@@ -205,15 +213,30 @@ class Workload(Frozen):
                 )
         if self.target in self.key:
             raise ValueError(f"target {self.target!r} is part of the key; a key identifies a row")
-        if self.training.split == "time" and self.time is None:
+        return self
+
+    @model_validator(mode="after")
+    def _splittable(self) -> Self:
+        training, split = self.training, self.split
+        if split == "time" and self.time is None:
             raise ValueError("training.split is 'time' but the workload has no time column")
-        if self.training.split == "group" and self.group is None:
+        if split == "group" and self.group is None:
             raise ValueError("training.split is 'group' but the workload has no group column")
-        if isinstance(self.training.holdout, timedelta) and self.split != "time":
+        if split in ("kfold", "stratified") and self.group is not None:
             raise ValueError(
-                f"training.holdout is a duration but the split is {self.split!r}, not by time; "
-                "name a time column, or give a share like 0.2"
+                f"training.split is {split!r}, which puts rows of one group on both sides, but the "
+                f"workload has the group {self.group!r}; set training.split to 'group', or list "
+                "the column under 'ignore' instead"
             )
+        if split == "stratified" and self.task == "regression":
+            raise ValueError(
+                "training.split is 'stratified' but the task is 'regression', which has no classes "
+                "to keep in proportion; set training.split to 'kfold'"
+            )
+        if split == "time":
+            _fits_time(training)
+        else:
+            _fits_chance(training, split)
         return self
 
     @property
@@ -254,6 +277,41 @@ class Workload(Frozen):
         """Columns that never enter a model."""
         named = {self.target, self.time, self.group, *self.key, *self.ignore}
         return frozenset(c for c in named if c)
+
+
+def _fits_time(training: Training) -> None:
+    if training.repeats > 1:
+        raise ValueError(
+            f"training.repeats is {training.repeats} but the split is by time, which has no chance "
+            "in it to repeat; take more training.folds"
+        )
+    if training.rolling == timedelta(0):
+        raise ValueError("training.rolling is 0s; no row lies in a window of no length")
+    if training.window is None:
+        return
+    before = training.window
+    if isinstance(training.holdout, timedelta):
+        before -= training.holdout
+    else:
+        before *= 1 - training.holdout
+    taken = training.gap + (training.rolling or timedelta(0))
+    if before <= taken:
+        raise ValueError(
+            f"training.window {format_duration(training.window)} leaves nothing to validate on "
+            f"beside the holdout, a gap of {format_duration(training.gap)} and folds that fit on "
+            f"{format_duration(training.rolling) if training.rolling else 'all before'}; widen it"
+        )
+
+
+def _fits_chance(training: Training, split: str) -> None:
+    given = {"holdout": training.holdout, "gap": training.gap or None, "rolling": training.rolling}
+    spans = [name for name, value in given.items() if isinstance(value, timedelta)]
+    if spans:
+        way_out = "give a share like 0.2" if spans[0] == "holdout" else "leave it out"
+        raise ValueError(
+            f"training.{spans[0]} is a duration but the split is {split!r}, not by time; "
+            f"name a time column, or {way_out}"
+        )
 
 
 class Overrides(Frozen):
