@@ -4,6 +4,7 @@ import math
 import statistics
 
 from twinloop.evaluation import METRICS
+from twinloop.leakage import Finding
 from twinloop.verdict import Verdict
 from twinloop.workload import CandidateName, Frozen
 
@@ -92,3 +93,4 @@ class TrainingResult(Frozen):
     champion: str
     run_id: str
     board: Leaderboard
+    findings: tuple[Finding, ...] = ()

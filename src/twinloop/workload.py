@@ -10,6 +10,10 @@ from twinloop.window import Duration, format_duration
 
 Task = Literal["regression", "binary", "multiclass"]
 Kind = Literal["number", "boolean", "category", "timestamp"]
+Level = Literal["disabled", "warn", "fail"]
+CheckCode = Literal[
+    "group_overlap", "time_overlap", "target_copy", "near_target", "id_like", "duplicate_rows"
+]
 CandidateName = Literal["baseline", "linear", "forest", "xgboost"]
 
 METRICS_BY_TASK: dict[Task, tuple[str, ...]] = {
@@ -97,6 +101,17 @@ class Budget(Frozen):
     minutes: float = Field(10.0, gt=0, description="No further candidate starts after this long")
 
 
+class Checks(Frozen):
+    """What follows from a sign of a leak: nothing, a warning, or no training."""
+
+    group_overlap: Level = Field("fail", description="A group on both sides of a split")
+    time_overlap: Level = Field("fail", description="Fitted on rows no earlier than those judged")
+    target_copy: Level = Field("fail", description="A column, or two added up, is the target")
+    near_target: Level = Field("warn", description="A column alone all but gives the target away")
+    id_like: Level = Field("warn", description="A feature that names its row")
+    duplicate_rows: Level = Field("warn", description="Copies of rows on both sides of a split")
+
+
 class Training(Frozen):
     """The training loop."""
 
@@ -120,6 +135,7 @@ class Training(Frozen):
         "auto: with it where rows have time, since only then later rows are fresh ones",
     )
     budget: Budget = Budget()
+    checks: Checks = Checks()
 
     @model_validator(mode="after")
     def _with_baseline(self) -> Self:
