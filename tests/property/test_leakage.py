@@ -108,6 +108,21 @@ def test_a_copy_of_a_number_is_found(seed: int, n: int, disguise: str, nulls: fl
     assert found(frame, workload()) == set()
 
 
+def test_a_step_of_the_target_is_no_copy() -> None:
+    """What is the same for a tenth of all targets rises with them, and leaves much to learn."""
+    frame = rows(4, 1000)
+    frame["tenth"] = pd.qcut(frame["y"], 10, labels=False)
+    assert found(frame, workload()) == {("near_target", ("tenth",))}
+
+
+def test_a_gap_can_give_the_target_away() -> None:
+    """A column that is filled in for one class only says all, whatever its values are."""
+    frame = rows(4, 1000, "binary")
+    fees = np.random.default_rng(4).normal(size=1000)
+    frame["fee"] = np.where(frame["y"] == "yes", fees, np.nan)
+    assert found(frame, workload("binary")) == {("near_target", ("fee",))}
+
+
 @SETTINGS
 @given(SEEDS, SIZES, st.sampled_from(["binary", "multiclass"]), st.booleans())
 def test_another_name_for_a_class_is_found(seed: int, n: int, task: str, number: bool) -> None:
