@@ -113,6 +113,8 @@ def test_a_step_of_the_target_is_no_copy() -> None:
     frame = rows(4, 1000)
     frame["tenth"] = pd.qcut(frame["y"], 10, labels=False)
     assert found(frame, workload()) == {("near_target", ("tenth",))}
+    other_way = frame.rename(columns={"y": "tenth", "tenth": "y"})
+    assert found(other_way, workload()) == {("near_target", ("tenth",))}
 
 
 def test_a_gap_can_give_the_target_away() -> None:
