@@ -268,10 +268,12 @@ def check(workload: Ref, window: Span = None, var: Var = None, json: Json = None
     from flows import report
     from tasks.checking import check_workload
     from tasks.settings import load_workload
+    from twinloop.leakage import refuse_leaks
 
     result = check_workload(load_workload(name), read_window(window), datetime.now(UTC))
     report.check(result)
     _write(json, result)
+    refuse_leaks(result.findings)
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tasks.checking import CheckResult
@@ -11,6 +13,7 @@ from tasks.history import ChampionHistory, Runs
 from tasks.scoring import Manifest
 from twinloop.drift import Decision
 from twinloop.intervals import brackets
+from twinloop.leakage import Finding
 from twinloop.replay import PolicyResult, ReplayResult, by_month, overall
 from twinloop.results import TrainingResult, gap_text
 from twinloop.window import Window
@@ -59,9 +62,16 @@ def training(result: TrainingResult) -> None:
     )
     if result.board.skipped:
         say(f"not run, for lack of budget: {', '.join(result.board.skipped)}")
+    _leakage(result.findings)
     verdict = result.verdict
     say(f"version {result.version}: [bold]{verdict.outcome}[/] ({verdict.reason})")
     say(f"champion: version {result.champion or 'none'}")
+
+
+def _leakage(findings: Iterable[Finding]) -> None:
+    """Print signs of leakage, if there are any."""
+    for f in findings:
+        say(f"[bold]{f.level}[/], {f.code}: {escape(f.explanation)} {escape(f.advice)}")
 
 
 def scoring(manifest: Manifest) -> None:
@@ -262,5 +272,6 @@ def check(found: CheckResult) -> None:
         table.add_row(c.name, c.role, c.kind, f"{c.null_rate:.1%}", c.domain)
     _console.print(table)
     say(f"split: {found.split}")
+    _leakage(found.findings)
     say(f"candidates: {', '.join(found.candidates)}")
     say(f"a training takes about {found.expected_seconds:.0f} s ({found.estimate})")

@@ -5,6 +5,7 @@ from datetime import datetime
 from prefect import flow
 
 from tasks.fitting import compare_candidates, fit_winner, judge
+from tasks.inspecting import inspect_snapshot
 from tasks.preparing import prepare_snapshot, training_window
 from tasks.registering import register_version, work_folder
 from tasks.registry import apply_verdict, current_champion
@@ -46,6 +47,7 @@ def train_model(
     ):
         snapshot = prepare_snapshot(spec, span)
         run.rows = snapshot.rows
+        findings = inspect_snapshot(spec, snapshot, run)
         champion = current_champion(spec)
         board = compare_candidates(spec, snapshot, span, work, run)
         model = fit_winner(spec, snapshot, board, span, work, run)
@@ -63,4 +65,5 @@ def train_model(
         champion=serving,
         run_id=run.run_id,
         board=board,
+        findings=findings,
     )

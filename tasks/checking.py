@@ -12,6 +12,7 @@ from tasks.preparing import refuse_too_many_bad, training_window
 from tasks.settings import settings
 from twinloop.cleaning import clean
 from twinloop.contract import ColumnContract, Contract, check_rows, infer_contract
+from twinloop.leakage import Finding, find_leaks
 from twinloop.scorer import fit_scorer, learn_target
 from twinloop.splitting import Split
 from twinloop.window import Window
@@ -43,6 +44,7 @@ class CheckResult(Frozen):
     rows: int
     columns: tuple[ColumnLine, ...]
     split: str
+    findings: tuple[Finding, ...]
     candidates: tuple[CandidateName, ...]
     expected_seconds: float
     estimate: str
@@ -74,6 +76,7 @@ def check_workload(workload: Workload, window: Window | None, as_of: datetime) -
         rows=table.num_rows,
         columns=tuple(_describe(c, table) for c in contract.columns),
         split=split.description,
+        findings=find_leaks(table, contract, target, split, workload),
         candidates=workload.training.candidates,
         expected_seconds=_expected_seconds(table, contract, workload, split),
         estimate=f"each candidate timed on {min(_SAMPLE, table.num_rows)} rows",

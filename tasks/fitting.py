@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks import storage
 from tasks.metering import step
@@ -55,14 +56,16 @@ class OutOfFold:
 
     @classmethod
     def of(cls, folds: list[tuple[np.ndarray, Predictions]]) -> Self:
-        """Put the folds together."""
-        rows = np.concatenate([r for r, _ in folds])
-        order = np.argsort(rows, kind="stable")
-        values = np.concatenate([p.value for _, p in folds])[order]
+        """Put the folds together; of a row that repeated folds predict, the first counts.
+
+        The mean over repeats would be steadier than what the one model that serves predicts, and a
+        drift check would take the difference for drift.
+        """
+        rows, first = np.unique(np.concatenate([r for r, _ in folds]), return_index=True)
+        values = np.concatenate([p.value for _, p in folds])
         shares = [p.probability for _, p in folds if p.probability is not None]
-        return cls(
-            rows[order], Predictions(values, np.concatenate(shares)[order] if shares else None)
-        )
+        whole = Predictions(values, np.concatenate(shares) if shares else None)
+        return cls(rows, whole.take(first))
 
     def save(self, path: Path) -> None:
         """Write to a file."""
@@ -206,8 +209,9 @@ def fit_winner(
     rule = _learn_rule(unseen, rows, target, split, workload)
     plain = _fit(train, name, target, snapshot, workload)
     judged = replace(plain, rule=rule)
+    latest = table.take(pa.array(split.served)) if workload.refits else train
     served = (
-        replace(_fit(table, name, target, snapshot, workload), rule=rule)
+        replace(_fit(latest, name, target, snapshot, workload), rule=rule)
         if workload.refits
         else judged
     )
@@ -237,9 +241,8 @@ def fit_winner(
         card_notes(rule, slices, workload),
     )
     run.log([Text("model_card.md", card)])
-    seen = table if workload.refits else train
     return save_model(
-        work, served, judged, snapshot, reference, score, _until(times_of(seen, workload)), held
+        work, served, judged, snapshot, reference, score, _until(times_of(latest, workload)), held
     )
 
 
@@ -248,7 +251,8 @@ def _learn_rule(
 ) -> Rule:
     """Learn calibration and threshold from the folds' validation rows, never from the holdout's."""
     folds = np.full(int(unseen.rows.max()) + 1, -1)
-    for i, (_, valid) in enumerate(split.folds):
+    # The first fold to predict a row is the one whose prediction was kept.
+    for i, (_, valid) in reversed(list(enumerate(split.folds))):
         folds[valid] = i
     y = target.encode(rows.column(target.name))
     return learn_rule(unseen.predictions.probability, y, folds[unseen.rows], workload)
@@ -362,8 +366,8 @@ def _against(
 ) -> Verdict:
     table = _rows(snapshot.path)
     target = learn_target(table, workload)
-    held = table.take(pa.array(split_table(table, target, workload).holdout))
-    fresh = _unseen(held, champion, workload)
+    held = split_table(table, target, workload).holdout
+    fresh = table.take(pa.array(fresh_rows(table, held, champion, workload)))
     old = load_version(champion)
     if old.scorer.target.classes != target.classes:
         return _no_evidence(workload, f"classes were {old.scorer.target.classes}")
@@ -390,13 +394,19 @@ def _no_evidence(workload: Workload, reason: str) -> Verdict:
     return Verdict(outcome="insufficient evidence", reason=reason, metric=workload.metric)
 
 
-def _unseen(held: pa.Table, champion: ServedVersion, workload: Workload) -> pa.Table:
+def fresh_rows(
+    table: pa.Table, held: np.ndarray, champion: ServedVersion, workload: Workload
+) -> np.ndarray:
     """Return the holdout rows that the champion was not fitted on.
 
-    With time: the rows after its last one. Without: all, if it was held to the same holdout and
-    never fitted on it; none otherwise.
+    With time: the rows after its last one, and of no group that has a row before. Without: all, if
+    it was held to the same holdout and never fitted on it; none otherwise.
     """
-    times = times_of(held, workload)
-    if times is not None:
-        return held.filter(pa.array(times > (champion.until or 0)))
-    return held if champion.holdout == holdout_rule(workload) else held.slice(0, 0)
+    times = times_of(table, workload)
+    if times is None:
+        return held if champion.holdout == holdout_rule(workload) else held[:0]
+    late = times > (champion.until or 0)
+    if workload.group is not None:
+        groups = table.column(workload.group)
+        late &= ~pc.is_in(groups, groups.filter(pa.array(~late))).to_numpy()
+    return held[late[held]]

@@ -71,6 +71,12 @@ class QuarantineError(TwinloopError):
     code = "TL310"
 
 
+class LeakageError(TwinloopError):
+    """A model would see what it is to predict."""
+
+    code = "TL320"
+
+
 class RegistryError(TwinloopError):
     """A model version is missing, or is not what it claims to be."""
 

@@ -1,5 +1,6 @@
 """The log plan: pure code that yields what a run logs; one interpreter in tasks/ logs it."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 
 from twinloop.drift import Decision
 from twinloop.intervals import brackets
+from twinloop.leakage import Finding
 from twinloop.plots import (
     drift_plot,
     gap_plot,
@@ -282,6 +284,21 @@ def plan_snapshot(read: int, rows: int, digest: str, dropped: dict[str, int]) ->
     yield Metric("rows/read", read)
     for why, n in dropped.items():
         yield Metric(f"rows/dropped_{why}", n)
+
+
+def plan_leakage(findings: tuple[Finding, ...]) -> Iterator[LogItem]:
+    """Yield the log of the checks for leakage: how many signs there are, and what they are."""
+    yield Metric("leakage/findings", float(len(findings)))
+    if not findings:
+        return
+    yield Tag("twinloop.leakage", ", ".join(sorted({f.code for f in findings})))
+    yield Text("leakage.json", json.dumps([f.model_dump() for f in findings], indent=1))
+    yield Table(
+        "leakage",
+        f"{len(findings)} signs of leakage, looked for before anything was fitted",
+        ("level", "check", "columns", "what was found", "what to do"),
+        tuple((f.level, f.code, ", ".join(f.columns), f.explanation, f.advice) for f in findings),
+    )
 
 
 def plan_retraining(

@@ -5,6 +5,7 @@ import statistics
 
 from twinloop.evaluation import METRICS
 from twinloop.intervals import corrected_error, t_interval
+from twinloop.leakage import Finding
 from twinloop.verdict import Verdict
 from twinloop.workload import CandidateName, Frozen
 
@@ -147,3 +148,4 @@ class TrainingResult(Frozen):
     champion: str
     run_id: str
     board: Leaderboard
+    findings: tuple[Finding, ...] = ()

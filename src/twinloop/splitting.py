@@ -10,6 +10,7 @@ import pandas as pd
 
 from twinloop.errors import EmptyWindowError, TargetError
 from twinloop.tables import mix
+from twinloop.window import format_duration
 from twinloop.workload import Workload
 
 _MIN_ROWS = 20
@@ -22,11 +23,15 @@ class Split:
     Attributes
     ----------
     train : np.ndarray of int64
-        Rows that folds are made of.
+        Rows that the model which the holdout judges is fitted on.
     folds : tuple of (train, valid) pairs of np.ndarray of int64
-        Within `train`.
+        None of their rows lies in the holdout, nor with time after it began. Repeated folds follow
+        one another, all of the first draw first; within a draw no row is validated twice.
     holdout : np.ndarray of int64
         Rows for the final score; with time, all later than every row of `train`.
+    served : np.ndarray of int64
+        Rows that the model to serve is fitted on where it is fitted again: all there are, or as
+        many of the last as a rolling fold takes.
     description
         One line a person can read.
     """
@@ -34,6 +39,7 @@ class Split:
     train: np.ndarray
     folds: tuple[tuple[np.ndarray, np.ndarray], ...]
     holdout: np.ndarray
+    served: np.ndarray
     description: str
 
 
@@ -47,6 +53,10 @@ def split_rows(
     identity: np.ndarray | None = None,
 ) -> Split:
     """Divide rows as the workload says.
+
+    With time and groups both hold: of the rows after a cut, those of groups that were trained on
+    are left out. The other way round (training without the groups of the rows after the cut) what
+    a model is fitted on would hang on who turns up later, which nobody knows at the time.
 
     Without time, a row's place in the holdout hangs on its own identity (with groups: its group's)
     and the seed alone. So it stays there when the table grows, equal rows never straddle, and what
@@ -77,11 +87,11 @@ def split_rows(
         )
     if workload.split == "time":
         assert times is not None  # noqa: S101 - the workload was validated
-        return _by_time(workload, times)
+        return _by_time(workload, times, groups)
     return _by_chance(workload, n_rows, classes, groups, identity)
 
 
-def _by_time(workload: Workload, times: np.ndarray) -> Split:
+def _by_time(workload: Workload, times: np.ndarray, groups: np.ndarray | None) -> Split:
     """Cut at instants, so that rows of one instant stay together."""
     training = workload.training
     first, last = int(times.min()), int(times.max())
@@ -90,39 +100,91 @@ def _by_time(workload: Workload, times: np.ndarray) -> Split:
     else:
         cut = last + 1 - int((last + 1 - first) * training.holdout)
     gap = _micros(training.gap)
-    train = np.flatnonzero(times < cut - gap)
-    holdout = np.flatnonzero(times >= cut)
-    if len(train) < training.folds + 1 or len(holdout) == 0:
+    before, after = np.flatnonzero(times < cut - gap), np.flatnonzero(times >= cut)
+    train = _latest(before, times, cut - gap, training.rolling)
+    if len(before) < training.folds + 1 or len(train) == 0 or len(after) == 0:
         raise EmptyWindowError(
             f"{len(times)} rows leave {len(train)} to train on before the holdout "
-            f"and {len(holdout)} in it.",
+            f"and {len(after)} in it.",
             "Widen training.window or shorten training.holdout and training.gap.",
         )
-    folds = tuple(_expanding(times, train, training.folds, gap))
-    if not folds:
+    # Even a group that a rolling window has left behind had its say in the choice of the winner.
+    holdout = _strangers(after, before, groups)
+    if len(holdout) == 0:
+        raise _no_strangers(workload, f"none of the {len(after)} rows of the holdout")
+    folds = _folds_by_time(workload, times, before, gap, groups)
+    about = _about_time(workload, len(folds))
+    rest = f"the last {len(holdout)} of {len(times)} rows"
+    if groups is not None:
+        rest = f"{len(holdout)} of the last {len(after)} of {len(times)} rows"
+    served = _latest(np.arange(len(times)), times, last + 1, training.rolling)
+    return Split(train, folds, holdout, served, f"{about}, holdout {rest}")
+
+
+def _folds_by_time(
+    workload: Workload, times: np.ndarray, rows: np.ndarray, gap: int, groups: np.ndarray | None
+) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Validate on equal shares of the later rows, train on those a gap before each."""
+    training = workload.training
+    pairs = []
+    for start, end in pairwise(_bounds(np.sort(times[rows]), workload, gap)):
+        fitted = _latest(rows[times[rows] < start - gap], times, start - gap, training.rolling)
+        within = rows[(times[rows] >= start) & (times[rows] < end)]
+        if len(fitted) and len(within):
+            pairs.append((fitted, within))
+    if not pairs:
+        span = training.rolling
+        where = f"after {format_duration(span)} and" if span else "on both sides of"
         raise EmptyWindowError(
-            f"no fold of {training.folds} has rows on both sides of a gap of {training.gap}.",
-            "Shorten training.gap or take fewer folds.",
+            f"no fold of {training.folds} has rows {where} a gap of {training.gap}.",
+            "Shorten training.gap or training.rolling, or take fewer folds.",
         )
-    about = (
-        f"time: {len(folds)} expanding folds, gap {training.gap}, "
-        f"holdout the last {len(holdout)} of {len(times)} rows"
+    apart = ((fitted, _strangers(within, fitted, groups)) for fitted, within in pairs)
+    folds = tuple((fitted, valid) for fitted, valid in apart if len(valid))
+    if not folds:
+        raise _no_strangers(workload, f"no row that {len(pairs)} folds could validate on")
+    return folds
+
+
+def _bounds(ordered: np.ndarray, workload: Workload, gap: int) -> list[int]:
+    """Return where folds by time begin, and where the last one ends.
+
+    Expanding folds leave the first share of the rows to train on; rolling ones begin where a whole
+    window lies before them, so that all are fitted on equally long ones.
+    """
+    n_folds, rolling = workload.training.folds, workload.training.rolling
+    if rolling is None:
+        starts = [ordered[len(ordered) * k // (n_folds + 1)] for k in range(1, n_folds + 1)]
+    else:
+        late = ordered[ordered >= ordered[0] + _micros(rolling) + gap]
+        starts = [late[len(late) * k // n_folds] for k in range(n_folds)] if len(late) else []
+    return [int(s) for s in starts] + [int(ordered[-1]) + 1]
+
+
+def _latest(rows: np.ndarray, times: np.ndarray, end: int, span: timedelta | None) -> np.ndarray:
+    """Return the rows, all before an instant, that lie no more than a span before it."""
+    return rows if span is None else rows[times[rows] >= end - _micros(span)]
+
+
+def _strangers(rows: np.ndarray, fitted: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Return the rows whose group is not among those fitted on."""
+    if groups is None:
+        return rows
+    return rows[~pd.Series(groups[rows]).isin(groups[fitted]).to_numpy()]
+
+
+def _no_strangers(workload: Workload, what: str) -> EmptyWindowError:
+    return EmptyWindowError(
+        f"{what} is of a group {workload.group!r} that was not trained on: all go on over time.",
+        "If the model is to predict groups it knows, list the column under 'ignore', not 'group'.",
     )
-    return Split(train, folds, holdout, about)
 
 
-def _expanding(
-    times: np.ndarray, train: np.ndarray, n_folds: int, gap: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Validate on each of the last `n_folds` equal shares of the rows, train on all before it."""
-    ordered = np.sort(times[train])
-    bounds = [int(ordered[len(ordered) * k // (n_folds + 1)]) for k in range(1, n_folds + 1)]
-    bounds.append(int(ordered[-1]) + 1)
-    for start, end in pairwise(bounds):
-        fitted = train[times[train] < start - gap]
-        valid = train[(times[train] >= start) & (times[train] < end)]
-        if len(fitted) and len(valid):
-            yield fitted, valid
+def _about_time(workload: Workload, n_folds: int) -> str:
+    span, gap = workload.training.rolling, format_duration(workload.training.gap)
+    kind = f"rolling folds of {format_duration(span)}" if span else "expanding folds"
+    name = "time" if workload.group is None else f"time, groups of {workload.group!r} apart"
+    return f"{name}: {n_folds} {kind}, gap {gap}"
 
 
 def _by_chance(
@@ -152,10 +214,15 @@ def _by_chance(
     inner = None if groups is None else groups[train]
     folds = tuple(
         (train[a], train[b])
-        for a, b in _cross(kind, train, label[train], inner, training.folds, workload.seed)
+        for draw in range(training.repeats)
+        for a, b in _cross(
+            kind, train, label[train], inner, training.folds, (workload.seed + draw) % 2**32
+        )
     )
-    about = f"{kind}: {len(folds)} folds, holdout {len(holdout)} of {n_rows} rows"
-    return Split(train, folds, holdout, about)
+    name = kind if workload.group is None else f"{kind} of {workload.group!r}"
+    often = f" drawn {training.repeats} times" if training.repeats > 1 else ""
+    about = f"{name}: {training.folds} folds{often}, holdout {len(holdout)} of {n_rows} rows"
+    return Split(train, folds, holdout, rows, about)
 
 
 def _draw(identity: np.ndarray, share: float, seed: int) -> np.ndarray:

@@ -6,11 +6,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from twinloop.errors import nearest
-from twinloop.window import Cron, Duration
+from twinloop.window import Cron, Duration, format_duration
 
 Task = Literal["regression", "binary", "multiclass"]
 Kind = Literal["number", "boolean", "category", "timestamp"]
 TIME_PARTS = ("hour", "weekday", "month")
+Level = Literal["disabled", "warn", "fail"]
+CheckCode = Literal[
+    "group_overlap", "time_overlap", "target_copy", "near_target", "id_like", "duplicate_rows"
+]
 CandidateName = Literal["baseline", "linear", "forest", "xgboost"]
 
 METRICS_BY_TASK: dict[Task, tuple[str, ...]] = {
@@ -98,12 +102,29 @@ class Budget(Frozen):
     minutes: float = Field(10.0, gt=0, description="No further candidate starts after this long")
 
 
+class Checks(Frozen):
+    """What follows from a sign of a leak: nothing, a warning, or no training."""
+
+    group_overlap: Level = Field("fail", description="A group on both sides of a split")
+    time_overlap: Level = Field("fail", description="Fitted on rows no earlier than those judged")
+    target_copy: Level = Field("fail", description="A column, or two added up, is the target")
+    near_target: Level = Field("warn", description="A column alone all but gives the target away")
+    id_like: Level = Field("warn", description="A feature that names its row")
+    duplicate_rows: Level = Field("warn", description="Copies of rows on both sides of a split")
+
+
 class Training(Frozen):
     """The training loop."""
 
     window: Duration | None = Field(None, description="How much history; none: all there is")
     folds: int = Field(5, ge=2, le=50)
     split: Literal["auto", "time", "stratified", "kfold", "group"] = "auto"
+    rolling: Duration | None = Field(
+        None, description="Folds by time fit on the last so long only; none: on all before"
+    )
+    repeats: int = Field(
+        1, ge=1, le=20, description="How often folds by chance are drawn, each time otherwise"
+    )
     gap: Duration = Field(timedelta(0), description="Time left out between training and validation")
     holdout: Duration | Annotated[float, Field(gt=0, lt=0.9)] = Field(
         0.2, description="Last rows (a duration or a share) kept for the final score"
@@ -126,6 +147,7 @@ class Training(Frozen):
         False, description="Whether the winner is fitted on parts of the folds, too"
     )
     budget: Budget = Budget()
+    checks: Checks = Checks()
 
     @model_validator(mode="after")
     def _with_baseline(self) -> Self:
@@ -189,7 +211,9 @@ class Workload(Frozen):
     target: str
     time: str | None = None
     key: tuple[str, ...] = ()
-    group: str | None = Field(None, description="Rows of one group never straddle a split")
+    group: str | None = Field(
+        None, description="Rows of one group never straddle a split, by time or by chance"
+    )
     metric: str = ""
     ignore: tuple[str, ...] = Field((), description="Columns that are no features")
     calendar: tuple[Literal["hour", "weekday", "month"], ...] = ("hour", "weekday")
@@ -223,28 +247,44 @@ class Workload(Frozen):
                 )
         if self.target in self.key:
             raise ValueError(f"target {self.target!r} is part of the key; a key identifies a row")
-        if self.training.split == "time" and self.time is None:
+        return self
+
+    @model_validator(mode="after")
+    def _splittable(self) -> Self:
+        training, split = self.training, self.split
+        if split == "time" and self.time is None:
             raise ValueError("training.split is 'time' but the workload has no time column")
-        if self.training.split == "group" and self.group is None:
+        if split == "group" and self.group is None:
             raise ValueError("training.split is 'group' but the workload has no group column")
+        if split in ("kfold", "stratified") and self.group is not None:
+            raise ValueError(
+                f"training.split is {split!r}, which puts rows of one group on both sides, but the "
+                f"workload has the group {self.group!r}; set training.split to 'group', or list "
+                "the column under 'ignore' instead"
+            )
+        if split == "stratified" and self.task == "regression":
+            raise ValueError(
+                "training.split is 'stratified' but the task is 'regression', which has no classes "
+                "to keep in proportion; set training.split to 'kfold'"
+            )
+        if split == "time":
+            _fits_time(training)
+        else:
+            _fits_chance(training, split)
+        return self
+
+    @model_validator(mode="after")
+    def _judgeable(self) -> Self:
         if self.training.threshold != "auto" and self.task != "binary":
             raise ValueError(
                 f"training.threshold is {self.training.threshold:g} but the task is {self.task!r}; "
                 "only binary tasks have a threshold"
             )
-        self._slices_are_possible()
-        if isinstance(self.training.holdout, timedelta) and self.split != "time":
-            raise ValueError(
-                f"training.holdout is a duration but the split is {self.split!r}, not by time; "
-                "name a time column, or give a share like 0.2"
-            )
-        return self
-
-    def _slices_are_possible(self) -> None:
         for name in self.slices or ():
             if name == self.target or name in self.ignore:
                 role = "the target" if name == self.target else "ignored"
                 raise ValueError(f"slices names {name!r}, which is {role}; name another column")
+        return self
 
     def time_part(self, name: str) -> str | None:
         """Return the part that ``<time>.<part>`` names: ``hour``, ``weekday`` or ``month``."""
@@ -289,6 +329,41 @@ class Workload(Frozen):
         """Columns that never enter a model."""
         named = {self.target, self.time, self.group, *self.key, *self.ignore}
         return frozenset(c for c in named if c)
+
+
+def _fits_time(training: Training) -> None:
+    if training.repeats > 1:
+        raise ValueError(
+            f"training.repeats is {training.repeats} but the split is by time, which has no chance "
+            "in it to repeat; take more training.folds"
+        )
+    if training.rolling == timedelta(0):
+        raise ValueError("training.rolling is 0s; no row lies in a window of no length")
+    if training.window is None:
+        return
+    before = training.window
+    if isinstance(training.holdout, timedelta):
+        before -= training.holdout
+    else:
+        before *= 1 - training.holdout
+    taken = training.gap + (training.rolling or timedelta(0))
+    if before <= taken:
+        raise ValueError(
+            f"training.window {format_duration(training.window)} leaves nothing to validate on "
+            f"beside the holdout, a gap of {format_duration(training.gap)} and folds that fit on "
+            f"{format_duration(training.rolling) if training.rolling else 'all before'}; widen it"
+        )
+
+
+def _fits_chance(training: Training, split: str) -> None:
+    given = {"holdout": training.holdout, "gap": training.gap or None, "rolling": training.rolling}
+    spans = [name for name, value in given.items() if isinstance(value, timedelta)]
+    if spans:
+        way_out = "give a share like 0.2" if spans[0] == "holdout" else "leave it out"
+        raise ValueError(
+            f"training.{spans[0]} is a duration but the split is {split!r}, not by time; "
+            f"name a time column, or {way_out}"
+        )
 
 
 class Overrides(Frozen):

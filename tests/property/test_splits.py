@@ -41,7 +41,7 @@ def assert_whole(split: Split, n_rows: int) -> None:
         assert len(fitted)
         assert len(valid)
         assert not set(fitted) & set(valid)
-        assert set(fitted) | set(valid) <= set(split.train)
+        assert not (set(fitted) | set(valid)) & set(split.holdout)
 
 
 @SETTINGS
@@ -67,6 +67,143 @@ def test_time_is_never_looked_ahead(
     for fitted, valid in [*split.folds, (split.train, split.holdout)]:
         assert times[fitted].max() + gap * HOUR < times[valid].min()
     assert set(np.flatnonzero(times >= times[split.holdout].min())) == set(split.holdout)
+
+
+@SETTINGS
+@given(
+    st.lists(st.integers(0, 400), min_size=20, max_size=80),
+    st.integers(2, 6),
+    st.integers(0, 30),
+    st.integers(1, 200),
+)
+def test_rolling_folds_are_fitted_on_one_length(
+    hours: list[int], folds: int, gap: int, rolling: int
+) -> None:
+    """Each is fitted on every row of a window of that length a gap before it, and on no other."""
+    times = np.array(hours) * HOUR
+    training = {"folds": folds, "gap": timedelta(hours=gap), "rolling": timedelta(hours=rolling)}
+    try:
+        split = split_rows(workload(training, time="t"), len(times), times=times)
+    except EmptyWindowError:
+        assume(False)
+        return
+    assert_whole(split, len(times))
+    for fitted, valid in split.folds:
+        # A fold begins with a row of its own, so its window is known exactly.
+        end = times[valid].min() - gap * HOUR
+        assert end - rolling * HOUR >= times.min()
+        window = (times < end) & (times >= end - rolling * HOUR)
+        assert set(np.flatnonzero(window)) == set(fitted)
+    for rows in (split.train, split.served):
+        assert np.ptp(times[rows]) < rolling * HOUR
+    assert times[split.train].max() + gap * HOUR < times[split.holdout].min()
+    assert times[split.served].max() == times.max()
+
+
+def test_folds_by_time_roll() -> None:
+    """With rows at an even pace all folds are there and are fitted on a window each."""
+    times = np.arange(120) * HOUR
+    training = {"folds": 4, "holdout": 0.25, "rolling": timedelta(hours=10)}
+    split = split_rows(workload(training, time="t"), 120, times=times)
+    assert [len(fitted) for fitted, _ in split.folds] == [10, 10, 10, 10]
+    assert [len(valid) for _, valid in split.folds] == [20, 20, 20, 20]
+    assert split.train.tolist() == list(range(80, 90))
+    assert split.served.tolist() == list(range(110, 120))
+    assert (
+        split.description == "time: 4 rolling folds of 10h, gap 0s, holdout the last 30 of 120 rows"
+    )
+
+
+@SETTINGS
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 30)), min_size=20, max_size=80),
+    st.integers(2, 5),
+    st.integers(0, 20),
+    st.none() | st.integers(20, 100),
+)
+def test_groups_never_straddle_in_time(
+    rows: list[tuple[int, int]], folds: int, gap: int, rolling: int | None
+) -> None:
+    """Time goes forward and no group is on both sides; every row of a new group is judged on."""
+    times, groups = (np.array(values) for values in zip(*rows, strict=True))
+    times = times * HOUR
+    training: dict[str, Any] = {"folds": folds, "gap": timedelta(hours=gap)}
+    if rolling is not None:
+        training["rolling"] = timedelta(hours=rolling)
+    spec = workload(training, time="t", group="g")
+    try:
+        split = split_rows(spec, len(times), times=times, groups=groups)
+    except EmptyWindowError:
+        assume(False)
+        return
+    assert_whole(split, len(times))
+    for fitted, valid in [*split.folds, (split.train, split.holdout)]:
+        assert times[fitted].max() + gap * HOUR < times[valid].min()
+        assert not set(groups[fitted]) & set(groups[valid])
+    cut = times.max() + 1 - int((times.max() + 1 - times.min()) * spec.training.holdout)
+    known = set(groups[times < cut - gap * HOUR])
+    wanted = [i for i in np.flatnonzero(times >= cut) if groups[i] not in known]
+    assert split.holdout.tolist() == wanted
+
+
+def test_groups_of_text_are_told_apart_in_time() -> None:
+    """Names do as well as numbers, and the description says what was left out."""
+    times = np.arange(100) * HOUR
+    groups = np.array([f"g{i // 7}" for i in range(100)], object)
+    spec = workload({"folds": 3, "holdout": 0.3}, time="t", group="who")
+    split = split_rows(spec, 100, times=times, groups=groups)
+    assert split.holdout.tolist() == list(range(70, 100))
+    groups = np.array([f"g{(i + 4) // 7}" for i in range(100)], object)
+    moved = split_rows(spec, 100, times=times, groups=groups)
+    assert moved.holdout.tolist() == list(range(73, 100))
+    assert moved.description == (
+        "time, groups of 'who' apart: 3 expanding folds, gap 0s, "
+        "holdout 27 of the last 30 of 100 rows"
+    )
+
+
+def test_groups_that_go_on_are_refused() -> None:
+    """Where every group is there all the time nothing is left to judge on, and that is said."""
+    spec = workload({"folds": 3}, time="t", group="who")
+    with pytest.raises(EmptyWindowError, match=r"of a group 'who' that was not trained on"):
+        split_rows(spec, 100, times=np.arange(100) * HOUR, groups=np.arange(100) % 4)
+
+
+@SETTINGS
+@given(
+    st.integers(60, 200),
+    st.integers(2, 4),
+    st.integers(2, 4),
+    st.sampled_from(["kfold", "stratified", "group"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_every_draw_covers_all_rows(
+    n_rows: int, folds: int, repeats: int, kind: str, seed: int
+) -> None:
+    """Repeated folds validate each row once a draw, and no two draws are alike."""
+    draw = np.random.default_rng(seed)
+    rows = {"classes": draw.integers(0, 2, n_rows), "groups": draw.integers(0, 20, n_rows)}
+    names = {"kfold": {}, "stratified": {"task": "binary"}, "group": {"group": "g"}}
+    given_rows = {
+        k: v for k, v in rows.items() if k == {"stratified": "classes", "group": "groups"}.get(kind)
+    }
+    spec = workload({"folds": folds, "repeats": repeats}, seed=seed, **names[kind])
+    assert spec.split == kind
+    split = split_rows(spec, n_rows, **given_rows)
+    assert_whole(split, n_rows)
+    assert len(split.folds) == folds * repeats
+    draws = [split.folds[i : i + folds] for i in range(0, len(split.folds), folds)]
+    for pairs in draws:
+        assert sorted(np.concatenate([valid for _, valid in pairs])) == split.train.tolist()
+        for fitted, valid in pairs:
+            assert sorted([*fitted, *valid]) == split.train.tolist()
+            if kind == "group":
+                assert not set(rows["groups"][fitted]) & set(rows["groups"][valid])
+    shapes = {tuple(tuple(valid) for _, valid in pairs) for pairs in draws}
+    assert len(shapes) == repeats
+    once = split_rows(workload({"folds": folds}, seed=seed, **names[kind]), n_rows, **given_rows)
+    assert [v.tolist() for _, v in once.folds] == [v.tolist() for _, v in draws[0]]
+    assert f"{folds} folds drawn {repeats} times" in split.description
 
 
 @SETTINGS
@@ -195,6 +332,8 @@ def test_the_seed_decides() -> None:
         ({}, {"group": "g"}, {"n_rows": 100, "groups": np.arange(100) % 3}),
         ({"gap": timedelta(days=99)}, {"time": "t"}, {"n_rows": 50, "times": np.arange(50)}),
         ({}, {"time": "t"}, {"n_rows": 50, "times": np.zeros(50, np.int64)}),
+        ({"rolling": timedelta(2)}, {"time": "t"}, {"n_rows": 50, "times": np.arange(50) * HOUR}),
+        ({"rolling": timedelta(0, 1)}, {"time": "t"}, {"n_rows": 50, "times": np.arange(50) // 45}),
         ({}, {"task": "binary"}, {"n_rows": 50, "classes": (np.arange(50) == 3).astype(int)}),
         ({"folds": 50}, {"task": "binary"}, {"n_rows": 60, "classes": np.arange(60) % 2}),
     ],

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from twinloop.workload import METRICS_BY_TASK, Task, Workload
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
-SPANS = st.timedeltas(timedelta(0), timedelta(days=4000))
+# A window has room for a holdout, a gap and a rolling fold, whichever are drawn.
+SPANS = st.timedeltas(timedelta(0), timedelta(days=100))
+ROLLING = st.timedeltas(timedelta(microseconds=1), timedelta(days=100))
+WINDOWS = st.timedeltas(timedelta(days=3000), timedelta(days=6000))
 SHARES = st.floats(0.01, 0.89)
 
 
@@ -18,13 +21,17 @@ def workloads(draw: st.DrawFn) -> Workload:
     """Draw a workload that makes sense."""
     task: Task = draw(st.sampled_from(list(METRICS_BY_TASK)))
     timed = draw(st.booleans())
+    grouped = draw(st.booleans())
     training: dict[str, Any] = {
         "folds": draw(st.integers(2, 50)),
-        "gap": draw(SPANS),
-        "window": draw(st.none() | SPANS),
+        "window": draw(st.none() | WINDOWS),
         "holdout": draw(SHARES | SPANS if timed else SHARES),
         "candidates": tuple(draw(st.lists(st.sampled_from(["linear", "forest", "xgboost"])))),
     }
+    if timed:
+        training |= {"gap": draw(SPANS), "rolling": draw(st.none() | ROLLING)}
+    else:
+        training |= {"repeats": draw(st.integers(1, 20))}
     return Workload.model_validate(
         {
             "name": draw(NAMES),
@@ -40,6 +47,7 @@ def workloads(draw: st.DrawFn) -> Workload:
             ),
             "target": "the target",
             "time": "at" if timed else None,
+            "group": "who" if grouped else None,
             "key": tuple(draw(st.lists(NAMES, max_size=2))),
             "metric": draw(st.sampled_from(METRICS_BY_TASK[task])),
             "columns": {draw(NAMES): {"minimum": draw(st.floats(-1e9, 0)), "maximum": 1.0}},

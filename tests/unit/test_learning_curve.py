@@ -17,7 +17,9 @@ def split() -> Split:
     """Return two folds of 300 fitted rows and 50 others."""
     rows = np.arange(N_ROWS)
     folds = ((rows[50:350], rows[:50]), (rows[:300], rows[300:350]))
-    return Split(rows[:350], folds, rows[350:], "by hand")
+    return Split(
+        train=rows[:350], folds=folds, holdout=rows[350:], served=rows, description="by hand"
+    )
 
 
 def result(fit: float = 10.0, predict: float = 1.0) -> CandidateResult:

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from twinloop.drift import Decision, FeatureDrift, decide
+from twinloop.leakage import Finding
 from twinloop.logplan import (
     LogItem,
     Metric,
@@ -22,6 +23,7 @@ from twinloop.logplan import (
     model_card,
     plan_candidate,
     plan_decision,
+    plan_leakage,
     plan_retraining,
     plan_snapshot,
     plan_training,
@@ -291,6 +293,28 @@ def test_a_retraining_logs_why_and_what_came_of_it() -> None:
     assert metrics(plan)["accuracy/rmse"] == 0.25
     assert tags(plan)["twinloop.verdict"] == "promote"
     assert {"twinloop.reason", "twinloop.cause", "twinloop.accuracy"} <= set(tags(plan))
+
+
+def test_signs_of_leakage_are_logged_and_shown() -> None:
+    """Their number always; what they are as a tag, a file and a table, where there are any."""
+    assert list(plan_leakage(())) == [Metric("leakage/findings", 0.0)]
+    finding = Finding(
+        code="target_copy",
+        level="fail",
+        columns=("casual", "registered"),
+        numbers={"rows": 9.0},
+        explanation="They add up.",
+        advice="Ignore them.",
+    )
+    plan = list(plan_leakage((finding, finding)))
+    assert metrics(plan) == {"leakage/findings": 2.0}
+    assert tags(plan) == {"twinloop.leakage": "target_copy"}
+    (text,) = (i for i in plan if isinstance(i, Text))
+    assert [Finding.model_validate(f) for f in json.loads(text.content)] == [finding, finding]
+    (table,) = (i for i in plan if isinstance(i, Table))
+    assert table.rows[0] == (
+        *("fail", "target_copy", "casual, registered", "They add up.", "Ignore them."),
+    )
 
 
 @pytest.mark.parametrize(("refit", "words"), [("all", "the holdout included"), ("train", "only")])
