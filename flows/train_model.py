@@ -4,13 +4,15 @@ from datetime import datetime
 
 from prefect import flow
 
-from tasks.fitting import compare_candidates, fit_winner, judge
+from tasks.fitting import fit_winner
 from tasks.inspecting import inspect_snapshot
+from tasks.judging import judge
 from tasks.preparing import prepare_snapshot, training_window
 from tasks.registering import register_version, work_folder
 from tasks.registry import apply_verdict, current_champion
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
+from tasks.validating import compare_candidates
 from twinloop.results import TrainingResult
 from twinloop.window import Window
 from twinloop.workload import Overrides

@@ -7,14 +7,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import sources
-from tasks.fitting import split_table
 from tasks.preparing import refuse_too_many_bad, training_window
 from tasks.settings import settings
+from tasks.validating import split_table
 from twinloop.cleaning import clean
 from twinloop.contract import ColumnContract, Contract, check_rows, infer_contract
 from twinloop.leakage import Finding, find_leaks
-from twinloop.scorer import fit_scorer, learn_target
+from twinloop.scorer import learn_target
 from twinloop.splitting import Split
+from twinloop.validation import fit_scorer
 from twinloop.window import Window
 from twinloop.workload import CandidateName, Frozen, Task, Workload
 

@@ -1,188 +1,33 @@
-"""Fitting: candidates cross-validated, the winner fitted, and judged against the champion."""
+"""Fitting: the winner on all training rows, judged on the holdout, with all that it shows."""
 
-import time
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from tasks import storage
 from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles, save_model
-from tasks.registry import ServedVersion, holdout_rule, load_version
 from tasks.settings import settings
-from tasks.showing import progress
-from tasks.tracking import TrackedRun, tracked_run
+from tasks.tracking import TrackedRun
+from tasks.validating import OutOfFold, cross_validate, open_study, out_of_fold, times_of
 from twinloop.candidates import importance
-from twinloop.contract import check_rows
-from twinloop.errors import ColumnError
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
-from twinloop.learning_curve import SHARES, CurvePoint, affordable, part_of_folds
-from twinloop.logplan import Text, model_card, plan_candidate, plan_training, plan_verdict
+from twinloop.learning_curve import SHARES, CurvePoint, affordable
+from twinloop.logplan import Text, model_card, plan_training
 from twinloop.profile import Reference, combine, learn_binning, window_numbers
-from twinloop.results import CandidateResult, FoldScore, Leaderboard, rank
+from twinloop.results import Leaderboard
 from twinloop.rule import Rule, learn_rule
 from twinloop.scoreplan import card_notes, plan_curve, plan_rule, plan_slices
-from twinloop.scorer import Predictions, Scorer, Target, fit_scorer, learn_target
+from twinloop.scorer import Predictions, Scorer, Target
 from twinloop.slices import SliceReport, score_slices, slice_columns, slice_rows
-from twinloop.splitting import Split, split_rows
-from twinloop.tables import row_hashes
-from twinloop.verdict import Verdict, compare, first_version
+from twinloop.splitting import Split
+from twinloop.validation import fit_rows
 from twinloop.window import Window
-from twinloop.workload import CandidateName, Workload
+from twinloop.workload import Workload
 
 _MICROSECOND = 1_000_000
-
-
-@dataclass(frozen=True)
-class OutOfFold:
-    """Predictions of each fold's validation rows by the model fitted without them.
-
-    Attributes
-    ----------
-    rows : np.ndarray of int64, shape (n_rows,)
-        Places in the snapshot, increasing.
-    predictions
-        Of these rows.
-    """
-
-    rows: np.ndarray
-    predictions: Predictions
-
-    @classmethod
-    def of(cls, folds: list[tuple[np.ndarray, Predictions]]) -> Self:
-        """Put the folds together; of a row that repeated folds predict, the first counts.
-
-        The mean over repeats would be steadier than what the one model that serves predicts, and a
-        drift check would take the difference for drift.
-        """
-        rows, first = np.unique(np.concatenate([r for r, _ in folds]), return_index=True)
-        values = np.concatenate([p.value for _, p in folds])
-        shares = [p.probability for _, p in folds if p.probability is not None]
-        whole = Predictions(values, np.concatenate(shares) if shares else None)
-        return cls(rows, whole.take(first))
-
-    def save(self, path: Path) -> None:
-        """Write to a file."""
-        probability = self.predictions.probability
-        shares = np.empty((0, 0)) if probability is None else probability
-        np.savez(path, rows=self.rows, value=self.predictions.value, probability=shares)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read from a file."""
-        with np.load(path) as arrays:
-            shares = arrays["probability"]
-            known = shares if shares.shape[1] else None
-            return cls(arrays["rows"], Predictions(arrays["value"], known))
-
-
-@lru_cache(maxsize=1)
-def _rows(path: Path) -> pa.Table:
-    """Keep the rows of the snapshot at hand in memory: every candidate reads them."""
-    return storage.read_parquet(path / "rows.parquet")
-
-
-def times_of(table: pa.Table, workload: Workload) -> np.ndarray | None:
-    """Return the rows' times in microseconds since 1970, or None where rows have no time."""
-    if workload.time is None:
-        return None
-    times: np.ndarray = table.column(workload.time).cast(pa.int64()).to_numpy()
-    return times
-
-
-def split_table(table: pa.Table, target: Target, workload: Workload) -> Split:
-    """Divide the rows of a snapshot as the workload says."""
-    codes = None if target.task == "regression" else target.encode(table.column(target.name))
-    groups = None if workload.group is None else table.column(workload.group).to_numpy()
-    times = times_of(table, workload)
-    identity = None if times is not None else row_hashes(table, sorted(table.schema.names))
-    return split_rows(
-        workload, table.num_rows, times=times, classes=codes, groups=groups, identity=identity
-    )
-
-
-@step
-def compare_candidates(
-    workload: Workload, snapshot: Snapshot, window: Window | None, work: Path, run: TrackedRun
-) -> Leaderboard:
-    """Cross-validate every candidate, each in a child run, as long as the budget lasts.
-
-    Predictions of the folds' validation rows are left in `work`.
-    """
-    table = _rows(snapshot.path)
-    target = learn_target(table, workload)
-    split = split_table(table, target, workload)
-    deadline = time.monotonic() + 60 * workload.training.budget.minutes
-    results: list[CandidateResult] = []
-    skipped: list[CandidateName] = []
-    names = workload.training.candidates
-    with progress(workload, "candidates", "Candidates cross-validated", len(names)) as advance:
-        for name in names:
-            if len(results) > 1 and time.monotonic() > deadline:
-                skipped.append(name)
-                continue
-            with tracked_run(
-                workload, "candidate", window=window, as_of=run.as_of, what=name
-            ) as child:
-                result, unseen = _cross_validate(table, name, target, split, snapshot, workload)
-                unseen.save(work / f"{name}.npz")
-                child.rows = result.rows
-                child.log(plan_candidate(result))
-            results.append(result)
-            advance()
-    return Leaderboard(candidates=rank(results), skipped=tuple(skipped), split=split.description)
-
-
-def _cross_validate(
-    table: pa.Table,
-    name: CandidateName,
-    target: Target,
-    split: Split,
-    snapshot: Snapshot,
-    workload: Workload,
-) -> tuple[CandidateResult, OutOfFold]:
-    """Fit everything, encoding included, within each fold."""
-    metric = METRICS[workload.metric]
-    scores, unseen, fitting, predicting = [], [], 0.0, 0.0
-    for train, valid in split.folds:
-        start = time.perf_counter()
-        fitted, held = table.take(pa.array(train)), table.take(pa.array(valid))
-        scorer = _fit(fitted, name, target, snapshot, workload)
-        middle = time.perf_counter()
-        seen, unseen_now = scorer.predict(fitted), scorer.predict(held)
-        truths = [target.encode(part.column(target.name)) for part in (fitted, held)]
-        scores.append(
-            FoldScore(
-                train=metric.score(truths[0], seen),
-                valid=metric.score(truths[1], unseen_now),
-                train_rows=len(train),
-                valid_rows=len(valid),
-            )
-        )
-        unseen.append((valid, unseen_now))
-        fitting += middle - start
-        predicting += time.perf_counter() - middle
-    result = CandidateResult(
-        name=name,
-        metric=metric.name,
-        folds=tuple(scores),
-        fit_seconds=fitting,
-        predict_seconds=predicting,
-        rows=sum(len(valid) for _, valid in split.folds),
-    )
-    return result, OutOfFold.of(unseen)
-
-
-def _fit(
-    table: pa.Table, name: CandidateName, target: Target, snapshot: Snapshot, workload: Workload
-) -> Scorer:
-    return fit_scorer(table, name, target, snapshot.contract, workload, threads=settings().threads)
 
 
 @step
@@ -199,19 +44,19 @@ def fit_winner(
     The model to serve is fitted again with the holdout's rows, once they have judged it, where the
     workload says so.
     """
-    table = _rows(snapshot.path)
-    target = learn_target(table, workload)
-    split = split_table(table, target, workload)
-    name = board.winner.name
-    train, held = table.take(pa.array(split.train)), table.take(pa.array(split.holdout))
-    unseen = OutOfFold.load(work / f"{name}.npz")
+    study, name = open_study(workload, snapshot), board.winner.name
+    table, target, split = study.table, study.target, study.split
+    held = table.take(pa.array(split.holdout))
+    unseen = out_of_fold(work / name)
     rows = table.take(pa.array(unseen.rows))
     rule = _learn_rule(unseen, rows, target, split, workload)
-    plain = _fit(train, name, target, snapshot, workload)
+    # The folds' bin edges know of rows that these fits must not know of.
+    rows_apart, threads = replace(study.rows, edge_rows=None), settings().threads
+    plain = fit_rows(rows_apart, name, split.train, threads=threads)
     judged = replace(plain, rule=rule)
-    latest = table.take(pa.array(split.served)) if workload.refits else train
+    latest = split.served if workload.refits else split.train
     served = (
-        replace(_fit(latest, name, target, snapshot, workload), rule=rule)
+        replace(fit_rows(rows_apart, name, latest, threads=threads), rule=rule)
         if workload.refits
         else judged
     )
@@ -225,11 +70,7 @@ def fit_winner(
     run.log(plan_rule(rule, y, before.probability, predictions.probability))
     slices = _slices(judged, held, y, predictions, reference, workload)
     run.log(plan_slices(slices, workload.metric))
-    run.log(
-        plan_curve(
-            _learning_curve(table, target, split, board, snapshot, workload), workload.metric
-        )
-    )
+    run.log(plan_curve(_learning_curve(board, snapshot, workload, work), workload.metric))
     card = model_card(
         workload,
         board,
@@ -242,7 +83,7 @@ def fit_winner(
     )
     run.log([Text("model_card.md", card)])
     return save_model(
-        work, served, judged, snapshot, reference, score, _until(times_of(latest, workload)), held
+        work, served, judged, snapshot, reference, score, _until(table, latest, workload), held
     )
 
 
@@ -276,30 +117,24 @@ def _slices(
 
 
 def _learning_curve(
-    table: pa.Table,
-    target: Target,
-    split: Split,
-    board: Leaderboard,
-    snapshot: Snapshot,
-    workload: Workload,
+    board: Leaderboard, snapshot: Snapshot, workload: Workload, work: Path
 ) -> tuple[CurvePoint, ...]:
     """Cross-validate the winner on parts of the folds' rows, if it is wanted and affordable."""
     winner = board.winner
     spent = sum(c.fit_seconds + c.predict_seconds for c in board.candidates)
     if not workload.training.learning_curve or not affordable(winner, spent, workload):
         return ()
-    times = times_of(table, workload)
-    groups = None if workload.split != "group" else table.column(workload.group).to_numpy()
     points = []
     for share in SHARES:
-        part = part_of_folds(split, share, times=times, groups=groups, seed=workload.seed)
-        result, _ = _cross_validate(table, winner.name, target, part, snapshot, workload)
+        folder = work / f"{winner.name}-{share:g}"
+        result = cross_validate(workload, snapshot, winner.name, folder, share=share)
         points.append(CurvePoint(share=share, result=result, overlap=winner.overlap))
     return (*points, CurvePoint(share=1.0, result=winner, overlap=winner.overlap))
 
 
-def _until(times: np.ndarray | None) -> int | None:
-    return None if times is None else int(times.max())
+def _until(table: pa.Table, rows: np.ndarray, workload: Workload) -> int | None:
+    times = times_of(table, workload)
+    return None if times is None else int(times[rows].max())
 
 
 def _reference(
@@ -342,71 +177,3 @@ def loss_blocks(table: pa.Table, workload: Workload) -> np.ndarray:
     if times is None:
         return np.arange(table.num_rows) * 20 // max(table.num_rows, 1)
     return block_ids(times, table.num_rows)
-
-
-@step
-def judge(
-    workload: Workload,
-    snapshot: Snapshot,
-    model: ModelFiles,
-    champion: ServedVersion | None,
-    run: TrackedRun,
-) -> Verdict:
-    """Compare the model with the champion on holdout rows that neither has seen."""
-    if champion is None:
-        verdict = first_version(workload.metric, model.score)
-    else:
-        verdict = _against(champion, workload, snapshot, model)
-    run.log(plan_verdict(verdict))
-    return verdict
-
-
-def _against(
-    champion: ServedVersion, workload: Workload, snapshot: Snapshot, model: ModelFiles
-) -> Verdict:
-    table = _rows(snapshot.path)
-    target = learn_target(table, workload)
-    held = split_table(table, target, workload).holdout
-    fresh = table.take(pa.array(fresh_rows(table, held, champion, workload)))
-    old = load_version(champion)
-    if old.scorer.target.classes != target.classes:
-        return _no_evidence(workload, f"classes were {old.scorer.target.classes}")
-    try:
-        checked = check_rows(fresh, old.contract)
-    except ColumnError as err:
-        return _no_evidence(workload, f"the champion cannot read these rows: {err.message}")
-    fresh = fresh.filter(pa.array(checked.kept))
-    if fresh.num_rows == 0:
-        return _no_evidence(workload, "no rows that neither has seen")
-    return compare(
-        target.encode(fresh.column(target.name)),
-        old.scorer.predict(checked.good),
-        model.judged().predict(fresh),
-        block_ids(times_of(fresh, workload), fresh.num_rows),
-        METRICS[workload.metric],
-        confidence=workload.retraining.confidence,
-        min_rows=workload.retraining.min_rows,
-        seed=workload.seed,
-    )
-
-
-def _no_evidence(workload: Workload, reason: str) -> Verdict:
-    return Verdict(outcome="insufficient evidence", reason=reason, metric=workload.metric)
-
-
-def fresh_rows(
-    table: pa.Table, held: np.ndarray, champion: ServedVersion, workload: Workload
-) -> np.ndarray:
-    """Return the holdout rows that the champion was not fitted on.
-
-    With time: the rows after its last one, and of no group that has a row before. Without: all, if
-    it was held to the same holdout and never fitted on it; none otherwise.
-    """
-    times = times_of(table, workload)
-    if times is None:
-        return held if champion.holdout == holdout_rule(workload) else held[:0]
-    late = times > (champion.until or 0)
-    if workload.group is not None:
-        groups = table.column(workload.group)
-        late &= ~pc.is_in(groups, groups.filter(pa.array(~late))).to_numpy()
-    return held[late[held]]

@@ -1,12 +1,11 @@
 """Inspecting: signs of leakage in a snapshot, before anything is fitted on it."""
 
-from tasks.fitting import split_table
 from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.tracking import TrackedRun
+from tasks.validating import open_study
 from twinloop.leakage import Finding, find_leaks, refuse_leaks
 from twinloop.logplan import plan_leakage
-from twinloop.scorer import learn_target
 from twinloop.workload import Workload
 
 
@@ -21,10 +20,8 @@ def inspect_snapshot(
     LeakageError
         If there is a finding whose check is set to ``fail``.
     """
-    table = snapshot.table()
-    target = learn_target(table, workload)
-    split = split_table(table, target, workload)
-    findings = find_leaks(table, snapshot.contract, target, split, workload)
+    study = open_study(workload, snapshot)
+    findings = find_leaks(study.table, snapshot.contract, study.target, study.split, workload)
     run.log(plan_leakage(findings))
     refuse_leaks(findings)
     return findings

@@ -2,6 +2,7 @@
 
 import functools
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +40,7 @@ class Meter:
         self._inner_cpu = 0.0
         self._peak = 0
         self._tasks: dict[str, float] = {}
+        self._lock = threading.Lock()  # folds are fitted side by side
         self._billed: Usage | None = None
         self._start_peak()
 
@@ -54,7 +56,8 @@ class Meter:
 
     def add_task(self, name: str, seconds: float) -> None:
         """Count the wall time of a task."""
-        self._tasks[name] = self._tasks.get(name, 0.0) + seconds
+        with self._lock:
+            self._tasks[name] = self._tasks.get(name, 0.0) + seconds
 
     def usage(self) -> Usage:
         """Return what was used until now: the bill, if nothing is asked after it."""

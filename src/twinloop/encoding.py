@@ -1,5 +1,7 @@
 """Encoding: from Arrow columns to one float32 matrix."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -75,6 +77,89 @@ class Encoding(Frozen):
         return matrix
 
 
+@dataclass(frozen=True)
+class SharedMatrix:
+    """Rows encoded once, from which every fold gets what fitting on its own rows would give it.
+
+    Only the levels of categories hang on the rows fitted: which there are, and in which order. Here
+    they are places in the list of all levels; a fold counts its own rows and renames them.
+
+    Attributes
+    ----------
+    features
+        With all levels, in alphabetical order.
+    X : np.ndarray of float32, shape (n_rows, n_features)
+        Missing levels are the place after the last.
+    """
+
+    features: tuple[Feature, ...]
+    X: np.ndarray
+
+    def fit(self, rows: np.ndarray) -> Encoding:
+        """Learn the levels of categories from rows, and only from these rows.
+
+        Parameters
+        ----------
+        rows : np.ndarray of int64
+        """
+        return Encoding(
+            features=tuple(
+                f.model_copy(update={"levels": _common(f.levels, self._counts(i, rows))})
+                if f.how == "category"
+                else f
+                for i, f in enumerate(self.features)
+            )
+        )
+
+    def _counts(self, column: int, rows: np.ndarray) -> np.ndarray:
+        n_levels = len(self.features[column].levels)
+        counts = np.bincount(self.X[rows, column].astype(np.int64), minlength=n_levels + 1)
+        return counts[:n_levels]
+
+    def encode(self, rows: np.ndarray, encoding: Encoding) -> np.ndarray:
+        """Return the matrix of rows by an encoding that was fitted on some: as from the table.
+
+        Returns
+        -------
+        np.ndarray of float32, shape (len(rows), n_features)
+        """
+        X = self.X[rows]
+        for i, (every, known) in enumerate(zip(self.features, encoding.features, strict=True)):
+            if every.how == "category":
+                place = {level: float(code) for code, level in enumerate(known.levels)}
+                names = [place.get(level, np.nan) for level in every.levels]
+                X[:, i] = np.array([*names, np.nan], np.float32)[X[:, i].astype(np.int64)]
+        return X
+
+
+def share(table: pa.Table, contract: Contract, workload: Workload) -> SharedMatrix:
+    """Encode all rows of a table for folds to be made of them.
+
+    Parameters
+    ----------
+    table
+        Rows, typed as the contract says, shape (n_rows, n_columns).
+    contract, workload
+        Say which columns are features, and which calendar parts of the time are.
+    """
+    features = [
+        Feature(name=c.name, source=c.name, how=c.kind, levels=_every(table.column(c.name)))
+        if c.kind == "category"
+        else Feature(name=c.name, source=c.name, how=c.kind)
+        for c in contract.select("feature")
+    ]
+    if workload.time is not None:
+        features += [
+            Feature(name=f"{workload.time}.{part}", source=workload.time, how=part)
+            for part in workload.calendar
+        ]
+    X = Encoding(features=tuple(features)).encode(table)
+    for i, feature in enumerate(features):
+        if feature.how == "category":
+            X[:, i] = np.nan_to_num(X[:, i], nan=float(len(feature.levels)))
+    return SharedMatrix(tuple(features), X)
+
+
 def fit_encoding(table: pa.Table, contract: Contract, workload: Workload) -> Encoding:
     """Learn the levels of categories from rows, and only from these rows.
 
@@ -85,24 +170,17 @@ def fit_encoding(table: pa.Table, contract: Contract, workload: Workload) -> Enc
     contract, workload
         Say which columns are features, and which calendar parts of the time are.
     """
-    features = [
-        Feature(name=c.name, source=c.name, how=c.kind, levels=_levels(table.column(c.name)))
-        if c.kind == "category"
-        else Feature(name=c.name, source=c.name, how=c.kind)
-        for c in contract.select("feature")
-    ]
-    if workload.time is not None:
-        features += [
-            Feature(name=f"{workload.time}.{part}", source=workload.time, how=part)
-            for part in workload.calendar
-        ]
-    return Encoding(features=tuple(features))
+    return share(table, contract, workload).fit(np.arange(table.num_rows))
 
 
-def _levels(column: pa.ChunkedArray) -> tuple[str, ...]:
-    counts = pc.value_counts(column.drop_null()).to_pylist()
-    ranked = sorted(counts, key=lambda c: (-c["counts"], c["values"]))
-    return tuple(c["values"] for c in ranked[:_MAX_LEVELS])
+def _every(column: pa.ChunkedArray) -> tuple[str, ...]:
+    return tuple(sorted(pc.unique(column.drop_null()).to_pylist()))
+
+
+def _common(levels: tuple[str, ...], counts: np.ndarray) -> tuple[str, ...]:
+    """Return the levels that occur, the most frequent first, then by the alphabet."""
+    ranked = np.argsort(-counts, kind="stable")[:_MAX_LEVELS]
+    return tuple(levels[i] for i in ranked if counts[i])
 
 
 def _encode(column: pa.ChunkedArray, feature: Feature) -> np.ndarray:

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from twinloop.candidates import Predictor, Problem, fit_candidate
-from twinloop.contract import Contract
-from twinloop.encoding import Encoding, fit_encoding
+from twinloop.candidates import Predictor
+from twinloop.encoding import Encoding
 from twinloop.errors import RegistryError, TargetError
 from twinloop.rule import PLAIN, Rule
-from twinloop.workload import CandidateName, Frozen, Task, Workload
+from twinloop.workload import Frozen, Task, Workload
 
 _INTEGER = re.compile(r"-?[0-9]{1,30}")
 
@@ -201,38 +200,6 @@ class Scorer:
         if n == 0:
             return self.columns(Predictions(np.empty(0)))
         return self.columns(Predictions(np.empty(0, np.int64), np.empty((0, n))))
-
-
-def fit_scorer(
-    table: pa.Table,
-    name: CandidateName,
-    target: Target,
-    contract: Contract,
-    workload: Workload,
-    *,
-    threads: int,
-) -> Scorer:
-    """Fit encoding and estimator on these rows, and only on these.
-
-    Parameters
-    ----------
-    table
-        Clean training rows, shape (n_rows, n_columns).
-    name
-        Candidate to fit.
-    target
-        What is predicted.
-    contract, workload
-        Columns, metric and seed.
-    threads
-        Cores the estimator may use.
-    """
-    encoding = fit_encoding(table, contract, workload)
-    y = target.encode(table.column(target.name))
-    problem = Problem(target.task, len(target.classes), workload.metric, workload.seed, threads)
-    learned = np.log1p(y) if target.log else y
-    predictor = fit_candidate(name, encoding.encode(table), learned, encoding, problem)
-    return Scorer(encoding, predictor, target)
 
 
 def to_files(scorer: Scorer) -> dict[str, bytes]:

@@ -13,8 +13,9 @@ from twinloop.candidates import importance
 from twinloop.contract import Contract, check_rows, infer_contract
 from twinloop.drift import FeatureDrift, Harm, compare_profiles, decide
 from twinloop.profile import Reference, combine, learn_binning, window_numbers
-from twinloop.scorer import Scorer, fit_scorer, learn_target
+from twinloop.scorer import Scorer, learn_target
 from twinloop.simulate import BATTERY, FAHRENHEIT, simulate_bikes
+from twinloop.validation import fit_scorer
 from twinloop.workload_file import parse_workload
 
 FILE = Path(__file__).parents[2] / "data" / "workloads" / "bikes.yaml"

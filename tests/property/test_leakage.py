@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from tasks.fitting import split_table
+from tasks.validating import split_table
 from twinloop.cleaning import clean
 from twinloop.contract import check_rows, infer_contract
 from twinloop.errors import LeakageError

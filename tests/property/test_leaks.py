@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from twinloop.candidates import Predictor
 from twinloop.contract import Contract, infer_contract
-from twinloop.scorer import Scorer, fit_scorer, learn_target
+from twinloop.scorer import Scorer, learn_target
 from twinloop.splitting import split_rows
+from twinloop.validation import fit_scorer
 from twinloop.workload import CandidateName, Workload
 
 CANDIDATES: tuple[CandidateName, ...] = get_args(CandidateName)

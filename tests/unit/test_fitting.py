@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.fitting import OutOfFold, fresh_rows
+from tasks.judging import fresh_rows
 from tasks.registry import ServedVersion
+from tasks.validating import OutOfFold
 from twinloop.scorer import Predictions
 from twinloop.workload import Workload
 

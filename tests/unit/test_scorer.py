@@ -22,11 +22,11 @@ from twinloop.scorer import (
     Scorer,
     Target,
     files_digest,
-    fit_scorer,
     from_files,
     learn_target,
     to_files,
 )
+from twinloop.validation import fit_scorer
 from twinloop.workload import CandidateName, Workload
 
 CANDIDATES: tuple[CandidateName, ...] = get_args(CandidateName)

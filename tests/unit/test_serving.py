@@ -11,8 +11,9 @@ import pytest
 
 from twinloop.contract import Contract, check_rows, infer_contract
 from twinloop.errors import ColumnError
-from twinloop.scorer import Scorer, fit_scorer, learn_target, to_files
+from twinloop.scorer import Scorer, learn_target, to_files
 from twinloop.serving import CONTRACT, REFERENCE, PandasModel, _load_pyfunc
+from twinloop.validation import fit_scorer
 from twinloop.workload import Task, Workload
 
 TASKS: tuple[Task, ...] = get_args(Task)

@@ -1,0 +1,261 @@
+"""Validating: candidates compared by cross-validation, their folds side by side."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import psutil
+import pyarrow as pa
+from prefect.task_runners import ThreadPoolTaskRunner
+from threadpoolctl import threadpool_limits
+
+from tasks import storage
+from tasks.metering import step
+from tasks.preparing import Snapshot
+from tasks.settings import settings
+from tasks.showing import progress
+from tasks.tracking import TrackedRun, tracked_run
+from twinloop.evaluation import METRICS
+from twinloop.learning_curve import part_of_folds
+from twinloop.logplan import plan_candidate
+from twinloop.results import CandidateResult, FoldScore, Leaderboard, rank
+from twinloop.scorer import Predictions, Target, learn_target
+from twinloop.splitting import Split, split_rows
+from twinloop.tables import row_hashes
+from twinloop.validation import LabelledRows, label_rows, validate
+from twinloop.window import Window
+from twinloop.workload import CandidateName, Frozen, Workload
+
+# A fold holds its rows twice, as floats and in bins, and its library some more of them.
+_COPIES = 3.0
+
+
+@dataclass(frozen=True)
+class Study:
+    """The rows of a snapshot as training sees them: read, divided and encoded once."""
+
+    table: pa.Table
+    target: Target
+    split: Split
+    rows: LabelledRows
+
+
+def open_study(workload: Workload, snapshot: Snapshot) -> Study:
+    """Return the study of a snapshot; the last one is kept in memory for the tasks to come."""
+    return _study(snapshot.model_dump_json(), workload.model_dump_json())
+
+
+@lru_cache(maxsize=1)
+def _study(snapshot_json: str, workload_json: str) -> Study:
+    snapshot = Snapshot.model_validate_json(snapshot_json)
+    workload = Workload.model_validate_json(workload_json)
+    table = storage.read_parquet(snapshot.path / "rows.parquet")
+    target = learn_target(table, workload)
+    split = split_table(table, target, workload)
+    rows = label_rows(table, snapshot.contract, target, workload, split)
+    return Study(table, target, split, rows)
+
+
+def times_of(table: pa.Table, workload: Workload) -> np.ndarray | None:
+    """Return the rows' times in microseconds since 1970, or None where rows have no time."""
+    if workload.time is None:
+        return None
+    times: np.ndarray = table.column(workload.time).cast(pa.int64()).to_numpy()
+    return times
+
+
+def folds_of(workload: Workload, snapshot: Snapshot, share: float) -> Split:
+    """Return the split of a snapshot with only a share of the rows that each fold fits."""
+    study = open_study(workload, snapshot)
+    if share == 1:
+        return study.split
+    by_group = workload.split == "group"
+    groups = study.table.column(workload.group).to_numpy() if by_group else None
+    times = times_of(study.table, workload)
+    return part_of_folds(study.split, share, times=times, groups=groups, seed=workload.seed)
+
+
+def split_table(table: pa.Table, target: Target, workload: Workload) -> Split:
+    """Divide the rows of a snapshot as the workload says."""
+    codes = None if target.task == "regression" else target.encode(table.column(target.name))
+    groups = None if workload.group is None else table.column(workload.group).to_numpy()
+    times = times_of(table, workload)
+    identity = None if times is not None else row_hashes(table, sorted(table.schema.names))
+    return split_rows(
+        workload, table.num_rows, times=times, classes=codes, groups=groups, identity=identity
+    )
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Predictions of each fold's validation rows by the model fitted without them.
+
+    Attributes
+    ----------
+    rows : np.ndarray of int64, shape (n_rows,)
+        Places in the snapshot, increasing.
+    predictions
+        Of these rows.
+    """
+
+    rows: np.ndarray
+    predictions: Predictions
+
+    @classmethod
+    def of(cls, folds: list[tuple[np.ndarray, Predictions]]) -> Self:
+        """Put the folds together; of a row that repeated folds predict, the first counts.
+
+        The mean over repeats would be steadier than what the one model that serves predicts, and a
+        drift check would take the difference for drift.
+        """
+        rows, first = np.unique(np.concatenate([r for r, _ in folds]), return_index=True)
+        values = np.concatenate([p.value for _, p in folds])
+        shares = [p.probability for _, p in folds if p.probability is not None]
+        whole = Predictions(values, np.concatenate(shares) if shares else None)
+        return cls(rows, whole.take(first))
+
+    def save(self, path: Path) -> None:
+        """Write to a file."""
+        probability = self.predictions.probability
+        shares = np.empty((0, 0)) if probability is None else probability
+        np.savez(path, rows=self.rows, value=self.predictions.value, probability=shares)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read from a file."""
+        with np.load(path) as arrays:
+            shares = arrays["probability"]
+            known = shares if shares.shape[1] else None
+            return cls(arrays["rows"], Predictions(arrays["value"], known))
+
+
+class FoldResult(Frozen):
+    """What one fold showed of a candidate; its predictions are in a file of the work folder."""
+
+    score: FoldScore
+    fit_seconds: float
+    predict_seconds: float
+
+
+@step
+def compare_candidates(
+    workload: Workload, snapshot: Snapshot, window: Window | None, work: Path, run: TrackedRun
+) -> Leaderboard:
+    """Cross-validate every candidate, each in a child run, as long as the budget lasts.
+
+    Predictions of the folds' validation rows are left in `work`.
+    """
+    split = open_study(workload, snapshot).split
+    deadline = time.monotonic() + 60 * workload.training.budget.minutes
+    results: list[CandidateResult] = []
+    skipped: list[CandidateName] = []
+    names = workload.training.candidates
+    steps = len(names) * len(split.folds)
+    with progress(workload, "candidates", "Folds of candidates fitted", steps) as advance:
+        for name in names:
+            if len(results) > 1 and time.monotonic() > deadline:
+                skipped.append(name)
+                continue
+            with tracked_run(
+                workload, "candidate", window=window, as_of=run.as_of, what=name
+            ) as child:
+                result = cross_validate(workload, snapshot, name, work / name, advance=advance)
+                child.rows = result.rows
+                child.log(plan_candidate(result))
+            results.append(result)
+    return Leaderboard(candidates=rank(results), skipped=tuple(skipped), split=split.description)
+
+
+def cross_validate(
+    workload: Workload,
+    snapshot: Snapshot,
+    name: CandidateName,
+    folder: Path,
+    *,
+    share: float = 1.0,
+    advance: Callable[[], None] = lambda: None,
+) -> CandidateResult:
+    """Fit a candidate in every fold, as many folds at a time as there are cores.
+
+    Each fold gets its share of the cores: together they never ask for more than there are.
+
+    Parameters
+    ----------
+    workload, snapshot
+        The rows and how they are divided.
+    name
+        Of the candidate.
+    folder
+        Made, for the predictions of the folds' validation rows.
+    share
+        Of the rows that each fold fits.
+    advance
+        Called after each fold.
+    """
+    rows, folds = open_study(workload, snapshot).rows, folds_of(workload, snapshot, share).folds
+    workers, threads = _share_cores(len(folds), rows.matrix.X.nbytes)
+    folder.mkdir(parents=True, exist_ok=True)
+    with threadpool_limits(threads), _threads(workers) as runner:
+        given: dict[str, Any] = {
+            "workload": workload,
+            "snapshot": snapshot,
+            "name": name,
+            "share": share,
+        }
+        given |= {"threads": threads, "folder": folder}
+        futures = [runner.submit(validate_fold, given | {"number": i}) for i in range(len(folds))]
+        done: list[FoldResult] = []
+        for future in futures:
+            done.append(future.result())
+            advance()
+    return CandidateResult(
+        name=name,
+        metric=METRICS[workload.metric].name,
+        folds=tuple(d.score for d in done),
+        fit_seconds=sum(d.fit_seconds for d in done),
+        predict_seconds=sum(d.predict_seconds for d in done),
+        rows=sum(len(valid) for _, valid in folds),
+    )
+
+
+def _threads(workers: int) -> ThreadPoolTaskRunner[FoldResult]:
+    return ThreadPoolTaskRunner(max_workers=workers)
+
+
+def _share_cores(n_folds: int, n_bytes: int) -> tuple[int, int]:
+    """Return how many folds to fit at a time, and the cores of each: bounded by memory, too."""
+    cores = settings().threads
+    room = psutil.virtual_memory().available / 2 / (_COPIES * max(n_bytes, 1))
+    workers = max(1, min(cores, n_folds, int(room)))
+    return workers, max(1, cores // workers)
+
+
+@step(task_run_name="fit {name}, fold {number}")
+def validate_fold(
+    workload: Workload,
+    snapshot: Snapshot,
+    name: CandidateName,
+    number: int,
+    share: float,
+    threads: int,
+    folder: Path,
+) -> FoldResult:
+    """Fit a candidate on the rows of one fold and predict its validation rows, into `folder`."""
+    study = open_study(workload, snapshot)
+    train, valid = folds_of(workload, snapshot, share).folds[number]
+    fold = validate(study.rows, name, train, valid, threads=threads)
+    OutOfFold(valid, fold.predictions).save(folder / f"{number}.npz")
+    return FoldResult(
+        score=fold.score, fit_seconds=fold.fit_seconds, predict_seconds=fold.predict_seconds
+    )
+
+
+def out_of_fold(folder: Path) -> OutOfFold:
+    """Put together what the folds of a candidate left in a folder."""
+    paths = sorted(folder.glob("*.npz"), key=lambda p: int(p.stem))
+    folds = [OutOfFold.load(path) for path in paths]
+    return OutOfFold.of([(fold.rows, fold.predictions) for fold in folds])
