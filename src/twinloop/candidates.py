@@ -9,7 +9,7 @@ import numpy as np
 from twinloop.encoding import Encoding
 from twinloop.workload import CandidateName, Task
 
-_XGB_ROUNDS = 300
+XGB_ROUNDS = 300
 _EDGE_ROWS = 20_000
 _XGB_OBJECTIVES: dict[Task, str] = {
     "regression": "reg:squarederror",
@@ -112,6 +112,12 @@ def fit_candidate(
 def _boost(X: np.ndarray, y: np.ndarray, problem: Problem) -> Any:
     import xgboost as xgb
 
+    rounds = XGB_ROUNDS if problem.n_classes <= 2 else XGB_ROUNDS // 3
+    return xgb.train(boosting_params(problem), _bins(X, y, problem), rounds)
+
+
+def boosting_params(problem: Problem) -> dict[str, Any]:
+    """Return the parameters of boosted trees, as XGBoost names them."""
     objective = _XGB_OBJECTIVES[problem.task]
     if problem.metric == "mae":
         objective = "reg:absoluteerror"
@@ -128,8 +134,7 @@ def _boost(X: np.ndarray, y: np.ndarray, problem: Problem) -> Any:
     }
     if problem.task == "multiclass":
         params["num_class"] = problem.n_classes
-    rounds = _XGB_ROUNDS if problem.n_classes <= 2 else _XGB_ROUNDS // 3
-    return xgb.train(params, _bins(X, y, problem), rounds)
+    return params
 
 
 def _bins(X: np.ndarray, y: np.ndarray, problem: Problem) -> Any:
