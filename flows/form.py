@@ -11,7 +11,7 @@ _SECTION = re.compile(r"\n\n(\w+)\n-{3,}\n")
 
 
 def describe(flow: Flow[..., Any]) -> str:
-    """Write what a flow does, in Markdown: a paragraph a line, for a page breaks at each end of one."""
+    """Write what a flow does, in Markdown: a paragraph a line, for pages break where lines do."""
     text = _SECTION.split(inspect.getdoc(flow.fn) or "")[0]
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n")).replace("``", "`")
 
@@ -33,5 +33,7 @@ def _parameters(flow: Flow[..., Any]) -> dict[str, str]:
     section = dict(zip(parts[1::2], parts[2::2], strict=True)).get("Parameters", "")
     found = re.findall(r"^([\w, ]+)\n((?:    .*\n?)+)", section, re.MULTILINE)
     return {
-        name: " ".join(text.split()) for names, text in found for name in names.split(", ")
+        name: " ".join(text.replace("`", "").split())
+        for names, text in found
+        for name in names.split(", ")
     }

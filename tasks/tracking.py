@@ -15,7 +15,8 @@ import psutil
 
 from tasks.metering import Meter, metered
 from tasks.settings import settings
-from tasks.showing import show_link, show_table
+from tasks.showing import show_links, show_table
+from tasks.viewing import offer_view, run_page, runs_page
 from twinloop.costs import cost_metrics
 from twinloop.errors import ServiceError
 from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text, plan_bill
@@ -205,6 +206,8 @@ def tracked_run(
     mlflow_client = client()
     try:
         experiment = experiment_id(mlflow_client, workload.experiment)
+        if _CURRENT.get() is None:
+            offer_view(mlflow_client, experiment, workload)
         name = " ".join(filter(None, (_VERBS[kind], workload.id, what, format_instant(as_of))))
         tags = _tags(workload, kind, window, as_of)
         run_id = mlflow_client.create_run(experiment, run_name=name, tags=tags).info.run_id
@@ -261,11 +264,14 @@ def _tags(workload: Workload, kind: Kind, window: Window | None, as_of: datetime
 
 
 def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) -> None:
-    """Put a link to the MLflow run on the page of the flow run, where MLflow has pages."""
+    """Put links to MLflow on the page of the flow run, where MLflow has pages."""
     uri = settings().mlflow_uri
     if uri.startswith("http") and kind not in ("candidate", "promotion"):
-        url = f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
-        show_link(workload, "mlflow-run", url, f"The {kind} run in MLflow")
+        links = {
+            f"this {kind} in MLflow": run_page(uri, experiment, run_id),
+            f"all runs of {workload.id}": runs_page(uri, experiment),
+        }
+        show_links(workload, links)
 
 
 def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str) -> None:

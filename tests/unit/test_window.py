@@ -85,7 +85,7 @@ def test_times_are_turned_to_utc() -> None:
 
 
 def test_a_time_that_a_server_told_is_a_time_like_any_other() -> None:
-    """What Prefect's server tells loses its zone in arithmetic; a schedule is read from it anyway."""
+    """What Prefect's server tells loses its zone in arithmetic; schedules are kept anyway."""
     told = TypeAdapter(DateTime).validate_python("2012-06-08T05:00:00Z")
     assert type(as_utc(told)) is datetime
     since = as_utc(told) - 7 * DAY
