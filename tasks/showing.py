@@ -40,12 +40,12 @@ def show_table(workload: Workload, table: Table) -> None:
 
 
 def show_links(workload: Workload, links: dict[str, str]) -> None:
-    """Put links, addresses by their text, on the page of the flow run.
+    """Put links into MLflow, addresses by their text, on the page of the flow run.
 
     They have no key: what has one is a click further away, behind those of all other runs.
     """
     if shown(workload):
-        text = "Open " + " or ".join(f"[{text}]({url})" for text, url in links.items())
+        text = "In MLflow: " + ", ".join(f"[{text}]({url})" for text, url in links.items())
         with suppress(*_NO_PAGE):
             create_markdown_artifact(text, description=text)
 

@@ -268,8 +268,8 @@ def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) ->
     uri = settings().mlflow_uri
     if uri.startswith("http") and kind not in ("candidate", "promotion"):
         links = {
-            f"this {kind} in MLflow": run_page(uri, experiment, run_id),
-            f"all runs of {workload.id}": runs_page(uri, experiment),
+            f"this {kind}": run_page(uri, experiment, run_id),
+            "all runs": runs_page(uri, experiment),
         }
         show_links(workload, links)
 

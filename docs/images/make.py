@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _WORKLOAD = _HERE.parents[1] / "data" / "workloads" / "bikes.yaml"
-_SIZE = {"width": 1280, "height": 860}
 _SCHEDULED = (
     ("train-model", "2011-07-01T04:00:00Z"),
     ("score-batch", "2011-07-02T05:00:00Z"),
@@ -38,7 +37,7 @@ def main() -> None:
         environment = make_home(Path(folder), _WORKLOAD.read_text(), name="bikes")
         with running(environment) as stack, browsing() as browser:
             runs = {name: _run(stack, name, when) for name, when in _SCHEDULED}
-            page = browser.new_page(viewport=_SIZE)  # type: ignore[arg-type]
+            page = browser.new_page(viewport={"width": 1280, "height": 860})
             _prefect(stack, page, runs["train-model"])
             _mlflow(stack, page, runs["train-model"])
 
@@ -53,7 +52,9 @@ def _run(stack: Stack, name: str, scheduled: str) -> str:
 def _prefect(stack: Stack, page: "Page", run: str) -> None:
     page.goto(f"{stack.prefect}/v2/runs/flow-run/{run}?tab=Artifacts")
     page.get_by_text("leaderboard-bikes", exact=True).wait_for()
+    page.set_viewport_size({"width": 1280, "height": 1040})
     _picture(page, "prefect-run")
+    page.set_viewport_size({"width": 1280, "height": 860})
     deployment = stack.deployment("score-batch/bikes")["id"]
     page.goto(f"{stack.prefect}/v2/deployments/deployment/{deployment}")
     page.get_by_text("At 05:00 AM").wait_for()
@@ -79,7 +80,9 @@ def _picture(page: "Page", name: str) -> None:
     """Save what is seen, in few enough colours to be small, once nothing moves any more."""
     page.wait_for_timeout(2500)
     whole = Image.open(io.BytesIO(page.screenshot()))
-    whole.convert("RGB").quantize(160).save(_HERE / f"{name}.png", optimize=True)
+    whole.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(
+        _HERE / f"{name}.png", optimize=True
+    )
 
 
 if __name__ == "__main__":
