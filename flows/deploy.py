@@ -25,8 +25,8 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.utilities.callables import parameter_schema
 
+from flows.form import describe, parameter_form
 from flows.prepare_data import prepare_data
 from flows.retrain_model import retrain_model
 from flows.score_batch import score_batch
@@ -59,7 +59,7 @@ class Plan:
     @property
     def schema(self) -> dict[str, Any]:
         """The parameter form: this deployment is for this workload and for no other."""
-        schema = parameter_schema(self.flow).model_dump_for_openapi()
+        schema = parameter_form(self.flow)
         schema["properties"]["workload"]["enum"] = [self.workload.name]
         schema["additionalProperties"] = False
         return schema
@@ -112,7 +112,7 @@ def _make_pool(client: SyncPrefectClient) -> None:
 
 def _apply(client: SyncPrefectClient, plan: Plan) -> UUID:
     about: dict[str, Any] = {
-        "description": plan.flow.description,
+        "description": describe(plan.flow),
         "tags": ["twinloop", plan.workload.name],
         "entrypoint": plan.entrypoint,
         "parameter_openapi_schema": plan.schema,

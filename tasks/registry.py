@@ -12,7 +12,7 @@ from tasks.tracking import TrackedRun, client, experiment_id, tracked_run
 from twinloop import serving
 from twinloop.contract import Contract
 from twinloop.errors import RegistryError
-from twinloop.logplan import Metric, Tag, plan_verdict
+from twinloop.logplan import Metric, Table, Tag, plan_verdict
 from twinloop.profile import Reference
 from twinloop.scorer import Scorer, files_digest, from_files
 from twinloop.verdict import Verdict
@@ -250,7 +250,8 @@ def move_champion(
     was = previous.version if previous else ""
     with tracked_run(workload, "promotion", window=None, as_of=as_of, what=version.label) as run:
         mlflow_client = client()
-        run.log(plan_verdict(verdict))
+        # Its table is on the page already, from the judgement.
+        run.log(item for item in plan_verdict(verdict) if not isinstance(item, Table))
         run.log(
             [
                 Tag("twinloop.from", was),

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from httpx import HTTPError
 from prefect.artifacts import (
-    create_link_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
@@ -39,11 +39,15 @@ def show_table(workload: Workload, table: Table) -> None:
             create_table_artifact(rows, key=_key(table.name, workload), description=table.title)
 
 
-def show_link(workload: Workload, name: str, url: str, text: str) -> None:
-    """Put a link on the page of the flow run."""
+def show_links(workload: Workload, links: dict[str, str]) -> None:
+    """Put links into MLflow, addresses by their text, on the page of the flow run.
+
+    They have no key: what has one is a click further away, behind those of all other runs.
+    """
     if shown(workload):
+        text = "In MLflow: " + ", ".join(f"[{text}]({url})" for text, url in links.items())
         with suppress(*_NO_PAGE):
-            create_link_artifact(url, link_text=text, key=_key(name, workload))
+            create_markdown_artifact(text, description=text)
 
 
 @contextmanager

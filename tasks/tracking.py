@@ -16,7 +16,8 @@ import psutil
 from tasks.databases import check_mlflow_database
 from tasks.metering import Meter, metered
 from tasks.settings import settings
-from tasks.showing import show_link, show_table
+from tasks.showing import show_links, show_table
+from tasks.viewing import offer_view, run_page, runs_page
 from twinloop.costs import cost_metrics
 from twinloop.errors import ServiceError
 from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text, plan_bill
@@ -209,6 +210,8 @@ def tracked_run(
     mlflow_client = client()
     try:
         experiment = experiment_id(mlflow_client, workload.experiment)
+        if _CURRENT.get() is None:
+            offer_view(mlflow_client, experiment, workload)
         name = " ".join(filter(None, (_VERBS[kind], workload.id, what, format_instant(as_of))))
         tags = _tags(workload, kind, window, as_of)
         run_id = mlflow_client.create_run(experiment, run_name=name, tags=tags).info.run_id
@@ -265,11 +268,14 @@ def _tags(workload: Workload, kind: Kind, window: Window | None, as_of: datetime
 
 
 def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) -> None:
-    """Put a link to the MLflow run on the page of the flow run, where MLflow has pages."""
+    """Put links to MLflow on the page of the flow run, where MLflow has pages."""
     page = settings().mlflow_page or settings().mlflow_uri
     if page.startswith("http") and kind not in ("candidate", "promotion"):
-        url = f"{page.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
-        show_link(workload, "mlflow-run", url, f"The {kind} run in MLflow")
+        links = {
+            f"this {kind}": run_page(page, experiment, run_id),
+            "all runs": runs_page(page, experiment),
+        }
+        show_links(workload, links)
 
 
 def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,20 @@ def pytest_configure() -> None:
     place = ROOT / ".prefect" / "tests"
     place.mkdir(parents=True, exist_ok=True)  # Prefect makes one folder, not two
     set_environment(place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep a picture of what a browser showed where a test failed."""
+    report = yield
+    values = getattr(item, "funcargs", {})
+    if report.when == "call" and report.failed and "page" in values:
+        picture = values["tmp_path"] / "page.png"
+        values["page"].screenshot(path=picture)
+        report.sections.append(("the page", f"{values['page'].url}\n{picture}"))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -74,8 +74,13 @@ Duration = Annotated[
 
 
 def as_utc(value: datetime) -> datetime:
-    """Give a time its zone: naive times are read as UTC."""
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    """Give a time its zone: naive times are read as UTC.
+
+    What comes back is a plain `datetime`: subclasses, such as Prefect's, lose their zone in
+    arithmetic.
+    """
+    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return datetime.combine(aware, aware.time(), UTC)
 
 
 class Window(BaseModel):

@@ -3,9 +3,18 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from prefect.types import DateTime
 from pydantic import TypeAdapter, ValidationError
 
-from twinloop.window import Duration, Window, as_utc, format_instant, parse_duration, window_before
+from twinloop.window import (
+    Duration,
+    Window,
+    as_utc,
+    format_instant,
+    parse_duration,
+    scheduled_windows,
+    window_before,
+)
 
 DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
 DAY = timedelta(days=1)
@@ -73,6 +82,15 @@ def test_times_are_turned_to_utc() -> None:
     window = Window(start=datetime(2012, 6, 1, 2, tzinfo=ROME), end=naive)
     assert window.start == datetime(2012, 6, 1, tzinfo=UTC)
     assert window.start.tzinfo is UTC
+
+
+def test_a_time_that_a_server_told_is_a_time_like_any_other() -> None:
+    """What Prefect's server tells loses its zone in arithmetic; schedules are kept anyway."""
+    told = TypeAdapter(DateTime).validate_python("2012-06-08T05:00:00Z")
+    assert type(as_utc(told)) is datetime
+    since = as_utc(told) - 7 * DAY
+    windows = scheduled_windows("0 5 * * *", DAY, since, told)
+    assert [str(w) for w in windows[::6]] == ["2012-05-31/2012-06-01", "2012-06-06/2012-06-07"]
 
 
 def test_a_window_cannot_be_changed() -> None:
