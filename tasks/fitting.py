@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import storage
+from tasks.estimators import own_estimators
 from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles, save_model
@@ -34,7 +35,7 @@ from twinloop.splitting import Split, split_rows
 from twinloop.tables import row_hashes
 from twinloop.verdict import Verdict, compare, first_version
 from twinloop.window import Window
-from twinloop.workload import CandidateName, Workload
+from twinloop.workload import AnyCandidate, Workload
 
 _MICROSECOND = 1_000_000
 
@@ -120,7 +121,7 @@ def compare_candidates(
     split = split_table(table, target, workload)
     deadline = time.monotonic() + 60 * workload.training.budget.minutes
     results: list[CandidateResult] = []
-    skipped: list[CandidateName] = []
+    skipped: list[AnyCandidate] = []
     names = workload.training.candidates
     with progress(workload, "candidates", "Candidates cross-validated", len(names)) as advance:
         for name in names:
@@ -141,7 +142,7 @@ def compare_candidates(
 
 def _cross_validate(
     table: pa.Table,
-    name: CandidateName,
+    name: AnyCandidate,
     target: Target,
     split: Split,
     snapshot: Snapshot,
@@ -180,9 +181,17 @@ def _cross_validate(
 
 
 def _fit(
-    table: pa.Table, name: CandidateName, target: Target, snapshot: Snapshot, workload: Workload
+    table: pa.Table, name: AnyCandidate, target: Target, snapshot: Snapshot, workload: Workload
 ) -> Scorer:
-    return fit_scorer(table, name, target, snapshot.contract, workload, threads=settings().threads)
+    return fit_scorer(
+        table,
+        name,
+        target,
+        snapshot.contract,
+        workload,
+        threads=settings().threads,
+        own=own_estimators(workload),
+    )
 
 
 @step
@@ -368,7 +377,7 @@ def _against(
     target = learn_target(table, workload)
     held = split_table(table, target, workload).holdout
     fresh = table.take(pa.array(fresh_rows(table, held, champion, workload)))
-    old = load_version(champion)
+    old = load_version(champion, workload.trusted)
     if old.scorer.target.classes != target.classes:
         return _no_evidence(workload, f"classes were {old.scorer.target.classes}")
     try:
@@ -381,7 +390,7 @@ def _against(
     return compare(
         target.encode(fresh.column(target.name)),
         old.scorer.predict(checked.good),
-        model.judged().predict(fresh),
+        model.judged(workload.trusted).predict(fresh),
         block_ids(times_of(fresh, workload), fresh.num_rows),
         METRICS[workload.metric],
         confidence=workload.retraining.confidence,

@@ -11,17 +11,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from twinloop.candidates import Predictor, Problem, fit_candidate
+from twinloop.candidates import Make, Predictor, Problem, Rows, fit_candidate
 from twinloop.contract import Contract
 from twinloop.encoding import Encoding, fit_encoding
-from twinloop.errors import RegistryError, TargetError
+from twinloop.errors import RegistryError, TargetError, WorkloadError
 from twinloop.rule import PLAIN, Rule
-from twinloop.workload import CandidateName, Frozen, Task, Workload
+from twinloop.weighting import row_weights
+from twinloop.workload import AnyCandidate, Frozen, Task, Workload
 
 _INTEGER = re.compile(r"-?[0-9]{1,30}")
 
 # What a scikit-learn model file may name besides skops' own defaults. Nothing else is loaded.
-TRUSTED_TYPES = ("numpy.dtype", "sklearn.tree._tree.Tree")
+TRUSTED_TYPES = (
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+    "twinloop.seasonal.SeasonalNaive",
+    # With categories, HistGradientBoosting holds its own check of arrays, some arguments given.
+    # What a partial calls must be trusted by itself.
+    "functools.partial",
+    "sklearn.utils.validation.check_array",
+)
 
 
 class Target(Frozen):
@@ -205,12 +215,13 @@ class Scorer:
 
 def fit_scorer(
     table: pa.Table,
-    name: CandidateName,
+    name: AnyCandidate,
     target: Target,
     contract: Contract,
     workload: Workload,
     *,
     threads: int,
+    own: Mapping[str, Make] | None = None,
 ) -> Scorer:
     """Fit encoding and estimator on these rows, and only on these.
 
@@ -226,13 +237,33 @@ def fit_scorer(
         Columns, metric and seed.
     threads
         Cores the estimator may use.
+    own
+        The user's own estimators, by name.
+
+    Raises
+    ------
+    WorkloadError
+        If an estimator of the user's own answers oddly, or could not be loaded again.
     """
     encoding = fit_encoding(table, contract, workload)
     y = target.encode(table.column(target.name))
     problem = Problem(target.task, len(target.classes), workload.metric, workload.seed, threads)
     learned = np.log1p(y) if target.log else y
-    predictor = fit_candidate(name, encoding.encode(table), learned, encoding, problem)
+    rows = _rows(table, y, problem, workload)
+    predictor = fit_candidate(name, encoding.encode(table), learned, encoding, problem, rows, own)
+    if name in (own or {}):
+        # Now, not when it has won.
+        refuse_unloadable(name, predictor.model, workload)
     return Scorer(encoding, predictor, target)
+
+
+def _rows(table: pa.Table, y: np.ndarray, problem: Problem, workload: Workload) -> Rows:
+    times = groups = None
+    if workload.time is not None:
+        times = table.column(workload.time).cast(pa.int64()).to_numpy()
+    elif workload.group is not None:
+        _, groups = np.unique(table.column(workload.group).to_numpy(), return_inverse=True)
+    return Rows(row_weights(y, times, problem.n_classes, workload), times, groups)
 
 
 def to_files(scorer: Scorer) -> dict[str, bytes]:
@@ -261,21 +292,29 @@ def to_files(scorer: Scorer) -> dict[str, bytes]:
     return {"scorer.json": json.dumps(about, indent=1, sort_keys=True).encode(), name: model}
 
 
-def from_files(files: Mapping[str, bytes]) -> Scorer:
+def from_files(files: Mapping[str, bytes], trusted: tuple[str, ...] = ()) -> Scorer:
     """Read a scorer back.
+
+    Parameters
+    ----------
+    files
+        As `to_files` wrote them.
+    trusted
+        Types a scikit-learn file may name besides `TRUSTED_TYPES`: those the workload file lists
+        for estimators of the user's own. A list in the model's own files would be worth nothing.
 
     Raises
     ------
     RegistryError
-        If a file is missing or broken, or a scikit-learn file names a type that is not on the
-        trusted list.
+        If a file is missing or broken, or a scikit-learn file names a type that is not trusted, or
+        one that cannot be imported.
     """
     try:
         about = json.loads(files["scorer.json"])
         library = about["library"]
         return Scorer(
             Encoding.model_validate(about["encoding"]),
-            Predictor(library, _read_model(about, files), about["n_classes"]),
+            Predictor(library, _read_model(about, files, trusted), about["n_classes"]),
             Target.model_validate(about["target"]),
             # Versions of before calibration have none.
             Rule.model_validate(about.get("rule", {})),
@@ -286,7 +325,7 @@ def from_files(files: Mapping[str, bytes]) -> Scorer:
         ) from err
 
 
-def _read_model(about: dict[str, Any], files: Mapping[str, bytes]) -> Any:
+def _read_model(about: dict[str, Any], files: Mapping[str, bytes], trusted: tuple[str, ...]) -> Any:
     name = {"xgboost": "model.ubj", "sklearn": "model.skops"}[about["library"]]
     # XGBoost aborts the process on a broken file: no exception, nothing to catch.
     if hashlib.sha256(files[name]).hexdigest() != about["model_sha256"]:
@@ -299,9 +338,44 @@ def _read_model(about: dict[str, Any], files: Mapping[str, bytes]) -> Any:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops_io.loads(files[name], trusted=list(TRUSTED_TYPES))
+        return skops_io.loads(files[name], trusted=[*TRUSTED_TYPES, *trusted])
     except UntrustedTypesFoundException as err:
-        raise RegistryError(f"the model file names types that are not trusted: {err}") from err
+        raise RegistryError(
+            f"the model file names types that are not trusted: {err}",
+            "Those of your own estimators are listed in the workload file, under "
+            "training.estimators.<name>.trusted.",
+        ) from err
+    except (ImportError, AttributeError) as err:
+        raise RegistryError(
+            f"the model is made of types that cannot be imported here: {err}.",
+            "Install the package they come from, in the release it was trained with.",
+        ) from err
+
+
+def refuse_unloadable(name: str, model: Any, workload: Workload) -> None:
+    """Refuse an estimator of the user's own, fitted or not, that could not be loaded again.
+
+    Raises
+    ------
+    WorkloadError
+        If it cannot be saved as data, or names types that the workload does not trust.
+    """
+    from skops import io as skops_io
+
+    where = f"training.estimators.{name}: {type(model).__name__}"
+    try:
+        named = set(skops_io.get_untrusted_types(data=skops_io.dumps(model)))
+    except Exception as err:  # whatever saving a foreign object may raise
+        raise WorkloadError(
+            f"{where} cannot be saved without pickle: {err!r}.",
+            "Keep functions defined on the spot, open files and the like out of its attributes.",
+        ) from err
+    unlisted = sorted(named - {*TRUSTED_TYPES, *workload.trusted})
+    if unlisted:
+        raise WorkloadError(
+            f"{where} could be saved but not loaded: {', '.join(unlisted)} is not trusted.",
+            f"What you trust, list under training.estimators.{name}.trusted.",
+        )
 
 
 def files_digest(files: Mapping[str, bytes]) -> str:

@@ -79,7 +79,7 @@ def test_an_unknown_key_of_a_source_is_refused(source: str, key: str, near: str)
     ("more", "told"),
     [
         ("training: {folds: 1}", r"training.folds: .* 2 \(got 1\)"),
-        ("training: {candidates: [forst]}", r"training.candidates.0: .*'forest'.*\(got 'forst'\)"),
+        ("training: {candidates: [forst]}", r"training.candidates: .*'forst'. Did .*'forest'"),
         ("training: {window: 180}", r"training.window: 180 has no unit"),
         ("training: {checks: {id_like: off}}", r"training.checks.id_like: .*'disabled'.*'off'"),
         ("training: {gap: -P1D}", r"training.gap: .*negative"),
