@@ -143,7 +143,7 @@ def fit_candidate(
     Raises
     ------
     WorkloadError
-        If an estimator of the user's own answers in another shape than asked for.
+        If an estimator of the user's own answers otherwise than asked for.
     """
     rows, builders = rows or Rows(), {**_BUILDERS, **(own or {})}
     if name == "xgboost":
@@ -179,6 +179,10 @@ def _fit(estimator: Any, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None
 def _refuse_odd(name: str, predictor: Predictor, X: np.ndarray) -> None:
     """Refuse answers that would be broadcast over all rows, or that are no numbers."""
     model = predictor.model
+    if predictor.n_classes and not hasattr(model, "classes_"):
+        raise WorkloadError(
+            f"candidate {name!r} has no classes_ after its fit: the classes it saw."
+        )
     answers = np.asarray(model.predict_proba(X) if predictor.n_classes else model.predict(X))
     wanted = (len(X), len(model.classes_)) if predictor.n_classes else (len(X),)
     if answers.shape != wanted or not np.isfinite(answers.astype(np.float64)).all():
