@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -143,10 +142,9 @@ def _boost(folds: list[Any], rounds: int) -> None:
 
 
 def _twinloop(table: pa.Table, contract: Any, split: Split, rounds: int) -> None:
-    with patch.object(candidates, "XGB_ROUNDS", rounds):
-        rows = label_rows(table, contract, learn_target(table, WORKLOAD), WORKLOAD, split)
-        for train, valid in split.folds:
-            validate(rows, "xgboost", train, valid, threads=1)
+    rows = label_rows(table, contract, learn_target(table, WORKLOAD), WORKLOAD, split)
+    for train, valid in split.folds:
+        validate(rows, "xgboost", train, valid, threads=1, rounds=rounds)
 
 
 def _scikit_learn(frame_: pd.DataFrame, rounds: int) -> None:

@@ -65,16 +65,21 @@ def read_duration(text: str) -> timedelta:
 
 
 def read_overrides(
-    history: str | None, candidates: str | None, folds: int | None, minutes: float | None
+    workload: str,
+    history: str | None,
+    candidates: str | None,
+    folds: int | None,
+    minutes: float | None,
 ) -> "Overrides":
-    """Read what one training does otherwise than the workload says."""
+    """Read what one training does otherwise than the workload says, and see that it can."""
     from pydantic import ValidationError
 
+    from tasks.settings import load_workload
     from twinloop.errors import WorkloadError
     from twinloop.workload import Overrides
 
     try:
-        return Overrides.model_validate(
+        overrides = Overrides.model_validate(
             {
                 "window": read_duration(history) if history else None,
                 "candidates": tuple(candidates.split(",")) if candidates else None,
@@ -86,3 +91,5 @@ def read_overrides(
         first = err.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise WorkloadError(f"{where}: {first['msg']} (got {first['input']!r}).") from err
+    overrides.apply(load_workload(workload))
+    return overrides

@@ -86,7 +86,8 @@ def train(
 ) -> None:
     """Train, judge and register a new version; the verdict decides whether it serves."""
     name = read_workload_name(workload, var)
-    span, overrides = read_window(window), read_overrides(history, candidates, folds, minutes)
+    span = read_window(window)
+    overrides = read_overrides(name, history, candidates, folds, minutes)
     with _running():
         from flows.train_model import train_model
 

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from prefect import flow
 
+from tasks.estimators import check_estimators
 from tasks.fitting import fit_winner
 from tasks.inspecting import inspect_snapshot
 from tasks.judging import judge
@@ -42,6 +43,7 @@ def train_model(
         What this run does otherwise than the workload says.
     """
     spec, moment = (overrides or Overrides()).apply(load_workload(workload)), moment_of(as_of)
+    check_estimators(spec)
     span = window or training_window(spec, moment)
     with (
         tracked_run(spec, "training", window=span, as_of=moment) as run,

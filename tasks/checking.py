@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import sources
+from tasks.estimators import check_estimators, own_estimators
 from tasks.preparing import refuse_too_many_bad, training_window
 from tasks.settings import settings
 from tasks.validating import split_table
@@ -17,7 +18,7 @@ from twinloop.scorer import learn_target
 from twinloop.splitting import Split
 from twinloop.validation import fit_scorer
 from twinloop.window import Window
-from twinloop.workload import CandidateName, Frozen, Task, Workload
+from twinloop.workload import AnyCandidate, Frozen, Task, Workload
 
 _SAMPLE = 1000
 
@@ -46,7 +47,7 @@ class CheckResult(Frozen):
     columns: tuple[ColumnLine, ...]
     split: str
     findings: tuple[Finding, ...]
-    candidates: tuple[CandidateName, ...]
+    candidates: tuple[AnyCandidate, ...]
     expected_seconds: float
     estimate: str
 
@@ -57,6 +58,7 @@ def check_workload(workload: Workload, window: Window | None, as_of: datetime) -
     Without a window, the newest training window that has rows is taken: of a table that ended long
     ago, its last part.
     """
+    check_estimators(workload)
     origin = sources.origin(workload)
     span = window or _newest(workload, as_of)
     raw = sources.read_window(workload, span)
@@ -125,9 +127,10 @@ def _expected_seconds(
     sample = table.take(pa.array(split.folds[-1][0][-_SAMPLE:]))
     target = learn_target(table, workload)
     fitted = sum(len(train) for train, _ in split.folds)
+    own = own_estimators(workload)
     start = time.perf_counter()
     for name in workload.training.candidates:
-        fit_scorer(sample, name, target, contract, workload, threads=settings().threads)
+        fit_scorer(sample, name, target, contract, workload, threads=settings().threads, own=own)
     each = (time.perf_counter() - start) / sample.num_rows
     # Twice more for the winner: judged, then fitted to serve.
     return each * (fitted + 2 * table.num_rows / len(workload.training.candidates)) + 2.0

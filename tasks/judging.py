@@ -41,7 +41,7 @@ def _against(
     study = open_study(workload, snapshot)
     table, target, held = study.table, study.target, study.split.holdout
     fresh = table.take(pa.array(fresh_rows(table, held, champion, workload)))
-    old = load_version(champion)
+    old = load_version(champion, workload.trusted)
     if old.scorer.target.classes != target.classes:
         return _no_evidence(workload, f"classes were {old.scorer.target.classes}")
     try:
@@ -54,7 +54,7 @@ def _against(
     return compare(
         target.encode(fresh.column(target.name)),
         old.scorer.predict(checked.good),
-        model.judged().predict(fresh),
+        model.judged(workload.trusted).predict(fresh),
         block_ids(times_of(fresh, workload), fresh.num_rows),
         METRICS[workload.metric],
         confidence=workload.retraining.confidence,

@@ -53,9 +53,9 @@ class ModelFiles(Frozen):
     until: int | None
     rows: int
 
-    def judged(self) -> Scorer:
+    def judged(self, trusted: tuple[str, ...] = ()) -> Scorer:
         """Return the model that the holdout has judged: it never saw its rows."""
-        return from_files(serving.read_files(self.folder / "judged"))
+        return from_files(serving.read_files(self.folder / "judged"), trusted)
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def register_version(
         model_id=info.model_id,
     )
     version = handle(created)
-    _verify(version, model.folder / "probe.parquet")
+    _verify(version, model.folder / "probe.parquet", workload)
     run.log([Tag("twinloop.version", version.version)])
     return version
 
@@ -214,9 +214,9 @@ def _requirements(served: Path) -> list[str]:
     return [f"{name}=={metadata.version(name)}" for name in needed]
 
 
-def _verify(version: ServedVersion, probe: Path) -> None:
+def _verify(version: ServedVersion, probe: Path, workload: Workload) -> None:
     """Ask what was registered what the model in memory was asked."""
-    loaded = load_version(version)
+    loaded = load_version(version, workload.trusted)
     rows = storage.read_parquet(probe)
     answers = loaded.scorer.columns(loaded.scorer.predict(rows))
     for name, values in answers.items():

@@ -86,13 +86,20 @@ def holdout_rule(workload: Workload) -> str:
 
 
 @lru_cache(maxsize=8)
-def load_version(version: ServedVersion) -> Loaded:
+def load_version(version: ServedVersion, trusted: tuple[str, ...] = ()) -> Loaded:
     """Load a version's files, its digest checked before anything is read.
+
+    Parameters
+    ----------
+    version
+        Which.
+    trusted
+        Types it may name besides those always trusted: what the workload's file lists.
 
     Raises
     ------
     RegistryError
-        If files are missing, or are not those that were registered.
+        If files are missing, are not those that were registered, or name other types.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -115,7 +122,7 @@ def load_version(version: ServedVersion) -> Loaded:
             "Roll back: `twinloop champion WORKLOAD --rollback VERSION`.",
         )
     return Loaded(
-        from_files({n: b for n, b in files.items() if n in serving.SCORER_FILES}),
+        from_files({n: b for n, b in files.items() if n in serving.SCORER_FILES}, trusted),
         Contract.model_validate_json(files[serving.CONTRACT]),
         Reference.model_validate_json(files[serving.REFERENCE]),
     )
@@ -284,7 +291,7 @@ def roll_back(workload: Workload, number: str, as_of: datetime) -> ServedVersion
         ) from err
     if champion is not None and champion.version == version.version:
         raise RegistryError(f"version {number} of {workload.id!r} is champion already.")
-    load_version(version)
+    load_version(version, workload.trusted)
     verdict = Verdict(outcome="promote", reason="rolled back by hand", metric=workload.metric)
     move_champion(workload, version, champion, verdict, as_of)
     return version

@@ -175,7 +175,7 @@ def _publish(
     fingerprint: str,
     run: TrackedRun,
 ) -> Manifest:
-    loaded = load_version(champion)
+    loaded = load_version(champion, workload.trusted)
     aside = home / f".{run.run_id}"
     progress = _Progress(profile=loaded.reference.binning.empty())
     try:

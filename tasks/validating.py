@@ -14,6 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from threadpoolctl import threadpool_limits
 
 from tasks import storage
+from tasks.estimators import own_estimators
 from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.settings import settings
@@ -28,7 +29,7 @@ from twinloop.splitting import Split, split_rows
 from twinloop.tables import row_hashes
 from twinloop.validation import LabelledRows, label_rows, validate
 from twinloop.window import Window
-from twinloop.workload import CandidateName, Frozen, Workload
+from twinloop.workload import AnyCandidate, Frozen, Workload
 
 # A fold holds its rows twice, as floats and in bins, and its library some more of them.
 _COPIES = 3.0
@@ -56,7 +57,7 @@ def _study(snapshot_json: str, workload_json: str) -> Study:
     table = storage.read_parquet(snapshot.path / "rows.parquet")
     target = learn_target(table, workload)
     split = split_table(table, target, workload)
-    rows = label_rows(table, snapshot.contract, target, workload, split)
+    rows = label_rows(table, snapshot.contract, target, workload, split, own_estimators(workload))
     return Study(table, target, split, rows)
 
 
@@ -152,7 +153,7 @@ def compare_candidates(
     split = open_study(workload, snapshot).split
     deadline = time.monotonic() + 60 * workload.training.budget.minutes
     results: list[CandidateResult] = []
-    skipped: list[CandidateName] = []
+    skipped: list[AnyCandidate] = []
     names = workload.training.candidates
     steps = len(names) * len(split.folds)
     with progress(workload, "candidates", "Folds of candidates fitted", steps) as advance:
@@ -173,7 +174,7 @@ def compare_candidates(
 def cross_validate(
     workload: Workload,
     snapshot: Snapshot,
-    name: CandidateName,
+    name: AnyCandidate,
     folder: Path,
     *,
     share: float = 1.0,
@@ -238,7 +239,7 @@ def _share_cores(n_folds: int, n_bytes: int) -> tuple[int, int]:
 def validate_fold(
     workload: Workload,
     snapshot: Snapshot,
-    name: CandidateName,
+    name: AnyCandidate,
     number: int,
     share: float,
     threads: int,

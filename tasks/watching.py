@@ -72,7 +72,7 @@ def check_drift(
         If nothing was scored in the window.
     """
     window = watch_window(workload, as_of)
-    loaded = load_version(champion)
+    loaded = load_version(champion, workload.trusted)
     profile = _recent_profile(workload, champion, window, loaded)
     features = compare_profiles(
         loaded.reference,
@@ -157,7 +157,7 @@ def find_labels(
     ]
     if not found:
         return None
-    loaded = load_version(found[-1][1].version)
+    loaded = load_version(found[-1][1].version, workload.trusted)
     truth = _truth(workload, window, loaded)
     if truth is None:
         return None

@@ -7,7 +7,7 @@ from twinloop.evaluation import METRICS
 from twinloop.intervals import corrected_error, t_interval
 from twinloop.leakage import Finding
 from twinloop.verdict import Verdict
-from twinloop.workload import CandidateName, Frozen
+from twinloop.workload import AnyCandidate, Frozen
 
 
 class FoldScore(Frozen):
@@ -30,7 +30,7 @@ class CandidateResult(Frozen):
         Rows predicted, all folds together.
     """
 
-    name: CandidateName
+    name: AnyCandidate
     metric: str
     folds: tuple[FoldScore, ...]
     fit_seconds: float
@@ -126,7 +126,7 @@ class Leaderboard(Frozen):
     """All candidates, the best first."""
 
     candidates: tuple[CandidateResult, ...]
-    skipped: tuple[CandidateName, ...] = ()
+    skipped: tuple[AnyCandidate, ...] = ()
     split: str = ""
 
     @property
@@ -141,7 +141,7 @@ class TrainingResult(Frozen):
     workload: str
     window: str
     version: str
-    winner: CandidateName
+    winner: AnyCandidate
     metric: str
     holdout: float
     verdict: Verdict

@@ -13,14 +13,23 @@ import pyarrow as pa
 
 from twinloop.candidates import Predictor
 from twinloop.encoding import Encoding
-from twinloop.errors import RegistryError, TargetError
+from twinloop.errors import RegistryError, TargetError, WorkloadError
 from twinloop.rule import PLAIN, Rule
 from twinloop.workload import Frozen, Task, Workload
 
 _INTEGER = re.compile(r"-?[0-9]{1,30}")
 
 # What a scikit-learn model file may name besides skops' own defaults. Nothing else is loaded.
-TRUSTED_TYPES = ("numpy.dtype", "sklearn.tree._tree.Tree")
+TRUSTED_TYPES = (
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+    "twinloop.seasonal.SeasonalNaive",
+    # With categories, HistGradientBoosting holds its own check of arrays, some arguments given.
+    # What a partial calls must be trusted by itself.
+    "functools.partial",
+    "sklearn.utils.validation.check_array",
+)
 
 
 class Target(Frozen):
@@ -228,21 +237,29 @@ def to_files(scorer: Scorer) -> dict[str, bytes]:
     return {"scorer.json": json.dumps(about, indent=1, sort_keys=True).encode(), name: model}
 
 
-def from_files(files: Mapping[str, bytes]) -> Scorer:
+def from_files(files: Mapping[str, bytes], trusted: tuple[str, ...] = ()) -> Scorer:
     """Read a scorer back.
+
+    Parameters
+    ----------
+    files
+        As `to_files` wrote them.
+    trusted
+        Types a scikit-learn file may name besides `TRUSTED_TYPES`: those the workload file lists
+        for estimators of the user's own. A list in the model's own files would be worth nothing.
 
     Raises
     ------
     RegistryError
-        If a file is missing or broken, or a scikit-learn file names a type that is not on the
-        trusted list.
+        If a file is missing or broken, or a scikit-learn file names a type that is not trusted, or
+        one that cannot be imported.
     """
     try:
         about = json.loads(files["scorer.json"])
         library = about["library"]
         return Scorer(
             Encoding.model_validate(about["encoding"]),
-            Predictor(library, _read_model(about, files), about["n_classes"]),
+            Predictor(library, _read_model(about, files, trusted), about["n_classes"]),
             Target.model_validate(about["target"]),
             # Versions of before calibration have none.
             Rule.model_validate(about.get("rule", {})),
@@ -253,7 +270,7 @@ def from_files(files: Mapping[str, bytes]) -> Scorer:
         ) from err
 
 
-def _read_model(about: dict[str, Any], files: Mapping[str, bytes]) -> Any:
+def _read_model(about: dict[str, Any], files: Mapping[str, bytes], trusted: tuple[str, ...]) -> Any:
     name = {"xgboost": "model.ubj", "sklearn": "model.skops"}[about["library"]]
     # XGBoost aborts the process on a broken file: no exception, nothing to catch.
     if hashlib.sha256(files[name]).hexdigest() != about["model_sha256"]:
@@ -266,9 +283,44 @@ def _read_model(about: dict[str, Any], files: Mapping[str, bytes]) -> Any:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops_io.loads(files[name], trusted=list(TRUSTED_TYPES))
+        return skops_io.loads(files[name], trusted=[*TRUSTED_TYPES, *trusted])
     except UntrustedTypesFoundException as err:
-        raise RegistryError(f"the model file names types that are not trusted: {err}") from err
+        raise RegistryError(
+            f"the model file names types that are not trusted: {err}",
+            "Those of your own estimators are listed in the workload file, under "
+            "training.estimators.<name>.trusted.",
+        ) from err
+    except (ImportError, AttributeError) as err:
+        raise RegistryError(
+            f"the model is made of types that cannot be imported here: {err}.",
+            "Install the package they come from, in the release it was trained with.",
+        ) from err
+
+
+def refuse_unloadable(name: str, model: Any, workload: Workload) -> None:
+    """Refuse an estimator of the user's own, fitted or not, that could not be loaded again.
+
+    Raises
+    ------
+    WorkloadError
+        If it cannot be saved as data, or names types that the workload does not trust.
+    """
+    from skops import io as skops_io
+
+    where = f"training.estimators.{name}: {type(model).__name__}"
+    try:
+        named = set(skops_io.get_untrusted_types(data=skops_io.dumps(model)))
+    except Exception as err:  # whatever saving a foreign object may raise
+        raise WorkloadError(
+            f"{where} cannot be saved without pickle: {err!r}.",
+            "Keep functions defined on the spot, open files and the like out of its attributes.",
+        ) from err
+    unlisted = sorted(named - {*TRUSTED_TYPES, *workload.trusted})
+    if unlisted:
+        raise WorkloadError(
+            f"{where} could be saved but not loaded: {', '.join(unlisted)} is not trusted.",
+            f"What you trust, list under training.estimators.{name}.trusted.",
+        )
 
 
 def files_digest(files: Mapping[str, bytes]) -> str:

@@ -1,19 +1,21 @@
 """Validation: candidates fitted on some rows and held to others, the table encoded but once."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from twinloop.candidates import Problem, evenly, fit_candidate
+from twinloop.candidates import Make, Problem, Rows, evenly, fit_candidate
 from twinloop.contract import Contract
 from twinloop.encoding import SharedMatrix, share
 from twinloop.evaluation import METRICS
 from twinloop.results import FoldScore
-from twinloop.scorer import Predictions, Scorer, Target
+from twinloop.scorer import Predictions, Scorer, Target, refuse_unloadable
 from twinloop.splitting import Split
-from twinloop.workload import CandidateName, Workload
+from twinloop.weighting import row_weights
+from twinloop.workload import AnyCandidate, Workload
 
 _EDGE_ROWS = 20_000
 _SEEN_ROWS = 20_000
@@ -29,15 +31,21 @@ class LabelledRows:
         The features.
     y : np.ndarray, shape (n_rows,)
         Targets: numbers, or codes of classes.
+    rows
+        Times and groups of the rows; weights depend on which rows are fitted.
     edge_rows : np.ndarray of int64, or None
         Rows whose quantiles give boosted trees their bin edges in every fold; None: the fold's.
+    own
+        The user's own estimators, by name.
     """
 
     matrix: SharedMatrix
     y: np.ndarray
     target: Target
     workload: Workload
+    rows: Rows
     edge_rows: np.ndarray | None = None
+    own: Mapping[str, Make] | None = None
 
 
 def label_rows(
@@ -46,6 +54,7 @@ def label_rows(
     target: Target,
     workload: Workload,
     split: Split | None = None,
+    own: Mapping[str, Make] | None = None,
 ) -> LabelledRows:
     """Encode a table for fits on parts of it.
 
@@ -63,29 +72,45 @@ def label_rows(
         What is predicted.
     split
         The folds to come, if any.
+    own
+        The user's own estimators, by name.
     """
     edges = None
     if split is not None and workload.split != "time":
         edges = split.train[evenly(len(split.train), _EDGE_ROWS)]
     y = target.encode(table.column(target.name))
-    return LabelledRows(share(table, contract, workload), y, target, workload, edges)
+    times = groups = None
+    if workload.time is not None:
+        times = table.column(workload.time).cast(pa.int64()).to_numpy()
+    elif workload.group is not None:
+        _, groups = np.unique(table.column(workload.group).to_numpy(), return_inverse=True)
+    about = Rows(times=times, groups=groups)
+    matrix = share(table, contract, workload)
+    return LabelledRows(matrix, y, target, workload, about, edges, own)
 
 
 def fit_scorer(
     table: pa.Table,
-    name: CandidateName,
+    name: AnyCandidate,
     target: Target,
     contract: Contract,
     workload: Workload,
     *,
     threads: int,
+    own: Mapping[str, Make] | None = None,
 ) -> Scorer:
     """Fit encoding and estimator on all rows of a table: `fit_rows` of `label_rows`."""
-    return fit_rows(label_rows(table, contract, target, workload), name, threads=threads)
+    rows = label_rows(table, contract, target, workload, own=own)
+    return fit_rows(rows, name, threads=threads)
 
 
 def fit_rows(
-    rows: LabelledRows, name: CandidateName, train: np.ndarray | None = None, *, threads: int
+    rows: LabelledRows,
+    name: AnyCandidate,
+    train: np.ndarray | None = None,
+    *,
+    threads: int,
+    rounds: int | None = None,
 ) -> Scorer:
     """Fit encoding and estimator on some rows, and only on these.
 
@@ -99,17 +124,35 @@ def fit_rows(
         The rows to fit; None for all.
     threads
         Cores the estimator may use.
+    rounds
+        How many trees XGBoost grows; None: as many as do good.
+
+    Raises
+    ------
+    WorkloadError
+        If an estimator of the user's own answers oddly, or could not be loaded again.
     """
     chosen = np.arange(len(rows.y)) if train is None else train
     encoding = rows.matrix.fit(chosen)
     edges = None if rows.edge_rows is None else rows.matrix.encode(rows.edge_rows, encoding)
     target, workload = rows.target, rows.workload
-    n_classes = len(target.classes)
-    problem = Problem(target.task, n_classes, workload.metric, workload.seed, threads, edges)
+    problem = Problem(
+        target.task, len(target.classes), workload.metric, workload.seed, threads, edges, rounds
+    )
     y = rows.y[chosen]
-    X = rows.matrix.encode(chosen, encoding)
     learned = np.log1p(y) if target.log else y
-    return Scorer(encoding, fit_candidate(name, X, learned, encoding, problem), target)
+    about = _about(rows, chosen, problem.n_classes)
+    X = rows.matrix.encode(chosen, encoding)
+    predictor = fit_candidate(name, X, learned, encoding, problem, about, rows.own)
+    if name in (rows.own or {}):
+        # Now, not when it has won.
+        refuse_unloadable(name, predictor.model, workload)
+    return Scorer(encoding, predictor, target)
+
+
+def _about(rows: LabelledRows, chosen: np.ndarray, n_classes: int) -> Rows:
+    times, groups = (None if v is None else v[chosen] for v in (rows.rows.times, rows.rows.groups))
+    return Rows(row_weights(rows.y[chosen], times, n_classes, rows.workload), times, groups)
 
 
 @dataclass(frozen=True)
@@ -132,11 +175,12 @@ class Fold:
 
 def validate(
     rows: LabelledRows,
-    name: CandidateName,
+    name: AnyCandidate,
     train: np.ndarray,
     valid: np.ndarray,
     *,
     threads: int,
+    rounds: int | None = None,
 ) -> Fold:
     """Fit a candidate on some rows and predict others.
 
@@ -153,10 +197,12 @@ def validate(
         Rows to fit, and rows to predict.
     threads
         Cores the estimator may use.
+    rounds
+        How many trees XGBoost grows; None: as many as do good.
     """
     metric = METRICS[rows.workload.metric]
     start = time.perf_counter()
-    scorer = fit_rows(rows, name, train, threads=threads)
+    scorer = fit_rows(rows, name, train, threads=threads, rounds=rounds)
     fitted = time.perf_counter()
     predictions = scorer.predict_matrix(rows.matrix.encode(valid, scorer.encoding))
     predicted = time.perf_counter()

@@ -1,21 +1,40 @@
 """A workload: one learning problem, frozen, as one YAML file describes it."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from twinloop.errors import nearest
+from twinloop.errors import WorkloadError, nearest
 from twinloop.window import Cron, Duration, format_duration
 
 Task = Literal["regression", "binary", "multiclass"]
 Kind = Literal["number", "boolean", "category", "timestamp"]
 TIME_PARTS = ("hour", "weekday", "month")
+SEASONS = ("hour", "weekday")
 Level = Literal["disabled", "warn", "fail"]
 CheckCode = Literal[
     "group_overlap", "time_overlap", "target_copy", "near_target", "id_like", "duplicate_rows"
 ]
-CandidateName = Literal["baseline", "linear", "forest", "xgboost"]
+CandidateName = Literal["baseline", "seasonal", "linear", "forest", "boosting", "xgboost"]
+CANDIDATE_NAMES: tuple[CandidateName, ...] = get_args(CandidateName)
+# A shipped candidate, or the name a workload gives to an estimator of its own: never a path.
+OwnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+AnyCandidate = CandidateName | OwnName
+# Types a model file may name: dotted, as skops spells them.
+TypeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
+_NO_SEASONS = "candidate 'seasonal' needs a time column, and 'hour' or 'weekday' in the calendar"
+_DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 
 METRICS_BY_TASK: dict[Task, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "rmsle", "r2"),
@@ -102,6 +121,21 @@ class Budget(Frozen):
     minutes: float = Field(10.0, gt=0, description="No further candidate starts after this long")
 
 
+class OwnEstimator(Frozen):
+    """An estimator of the user's own: a function or class that makes one.
+
+    Only a workload file, which lies on the worker, names one. Overrides know its name alone.
+    """
+
+    path: str = Field(
+        pattern=rf"^{_DOTTED}:{_DOTTED}$", description="Where it is, like my_models.trees:fancy"
+    )
+    params: dict[str, JsonValue] = Field({}, description="What it is called with, by name")
+    trusted: tuple[TypeName, ...] = Field(
+        (), description="Types its saved model may name, beside those of scikit-learn"
+    )
+
+
 class Checks(Frozen):
     """What follows from a sign of a leak: nothing, a warning, or no training."""
 
@@ -129,7 +163,18 @@ class Training(Frozen):
     holdout: Duration | Annotated[float, Field(gt=0, lt=0.9)] = Field(
         0.2, description="Last rows (a duration or a share) kept for the final score"
     )
-    candidates: tuple[CandidateName, ...] = ("baseline", "linear", "forest", "xgboost")
+    estimators: dict[OwnName, OwnEstimator] = Field(
+        {}, description="Estimators of your own, by the name they have among the candidates"
+    )
+    candidates: tuple[AnyCandidate, ...] = ("baseline", "linear", "forest", "xgboost")
+    class_weight: Literal["auto", "none", "balanced"] = Field(
+        "auto",
+        description="balanced: rare classes weigh as much as common ones; auto: only where the "
+        "metric counts classes alike (macro_f1)",
+    )
+    half_life: Duration | None = Field(
+        None, description="Age at which a row weighs half as much as the newest; none: all alike"
+    )
     refit: Literal["auto", "all", "train"] = Field(
         "auto",
         description="Rows of the served model: with the holdout, once judged, or without; "
@@ -148,6 +193,24 @@ class Training(Frozen):
     )
     budget: Budget = Budget()
     checks: Checks = Checks()
+
+    @field_validator("estimators")
+    @classmethod
+    def _new_names(cls, value: dict[str, OwnEstimator]) -> dict[str, OwnEstimator]:
+        taken = sorted(set(value) & set(CANDIDATE_NAMES))
+        if taken:
+            raise ValueError(f"{taken[0]!r} is the name of a shipped candidate; take another")
+        return value
+
+    @field_validator("candidates")
+    @classmethod
+    def _known_names(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        # Where `estimators` was refused, that error is the one to show.
+        known = {*CANDIDATE_NAMES, *info.data.get("estimators", value)}
+        unknown = [name for name in value if name not in known]
+        if unknown:
+            raise ValueError(f"there is no candidate {unknown[0]!r}. {nearest(unknown[0], known)}")
+        return value
 
     @model_validator(mode="after")
     def _with_baseline(self) -> Self:
@@ -286,6 +349,23 @@ class Workload(Frozen):
                 raise ValueError(f"slices names {name!r}, which is {role}; name another column")
         return self
 
+    @model_validator(mode="after")
+    def _fits_candidates(self) -> Self:
+        training = self.training
+        if training.half_life is not None and self.time is None:
+            raise ValueError("training.half_life is given but rows have no time to grow old by")
+        if training.half_life == timedelta(0):
+            raise ValueError("training.half_life is 0s; give an age like 90d, or leave it out")
+        if training.class_weight == "balanced" and self.task == "regression":
+            raise ValueError("training.class_weight is 'balanced' but regression has no classes")
+        if "candidates" not in training.model_fields_set and self.seasons:
+            first, *others = training.candidates
+            names = (first, "seasonal", *others)
+            object.__setattr__(self, "training", training.model_copy(update={"candidates": names}))
+        elif "seasonal" in training.candidates and not self.seasons:
+            raise ValueError(_NO_SEASONS)
+        return self
+
     def time_part(self, name: str) -> str | None:
         """Return the part that ``<time>.<part>`` names: ``hour``, ``weekday`` or ``month``."""
         column, _, part = name.rpartition(".")
@@ -318,6 +398,28 @@ class Workload(Frozen):
         if self.training.refit == "auto":
             return self.time is not None
         return self.training.refit == "all"
+
+    @property
+    def seasons(self) -> tuple[str, ...]:
+        """Parts of the time that rows recur by; empty without time or calendar."""
+        return tuple(p for p in self.calendar if p in SEASONS) if self.time else ()
+
+    @property
+    def balances(self) -> bool:
+        """Whether every class weighs the same in a fit, however rare.
+
+        Weights spoil probabilities, which log loss, Brier score and ROC AUC are computed from;
+        accuracy counts rows, not classes.
+        """
+        if self.training.class_weight == "auto":
+            return self.metric == "macro_f1"
+        return self.training.class_weight == "balanced"
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """Types that models saved for this workload may name, beside those always allowed."""
+        own = self.training.estimators.values()
+        return tuple(sorted({name for estimator in own for name in estimator.trusted}))
 
     @property
     def log_target(self) -> bool:
@@ -370,14 +472,20 @@ class Overrides(Frozen):
     """What a person may change for one run."""
 
     window: timedelta | None = Field(None, description="Length of the training window")
-    candidates: tuple[CandidateName, ...] | None = Field(
-        None, description="Estimators that compete"
+    candidates: tuple[AnyCandidate, ...] | None = Field(
+        None, description="Estimators that compete: shipped ones, or names the workload gives"
     )
     folds: int | None = Field(None, ge=2, le=50, description="Folds of the cross-validation")
     budget_minutes: float | None = Field(None, gt=0, description="No candidate starts after this")
 
     def apply(self, workload: Workload) -> Workload:
-        """Return the workload with these changes."""
+        """Return the workload with these changes.
+
+        Raises
+        ------
+        WorkloadError
+            If a candidate is neither shipped nor an estimator of the workload.
+        """
         changes: dict[str, Any] = {
             name: value
             for name in ("window", "candidates", "folds")
@@ -387,5 +495,11 @@ class Overrides(Frozen):
             changes["budget"] = {"minutes": self.budget_minutes}
         if not changes:
             return workload
-        training = Training.model_validate(workload.training.model_dump() | changes)
+        try:
+            training = Training.model_validate(workload.training.model_dump() | changes)
+        except ValidationError as err:
+            reason = err.errors()[0]["msg"].removeprefix("Value error, ")
+            raise WorkloadError(f"overrides of {workload.name!r}: {reason}") from err
+        if "seasonal" in training.candidates and not workload.seasons:
+            raise WorkloadError(f"overrides of {workload.name!r}: {_NO_SEASONS}")
         return workload.model_copy(update={"training": training})

@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, get_args
 
 import numpy as np
@@ -171,7 +171,9 @@ def test_equal_rows_make_equal_models(name: CandidateName, problem: int) -> None
     np.testing.assert_array_equal(again.predict(table).value, scorer.predict(table).value)
 
 
-@pytest.mark.parametrize(("name", "problem"), [("linear", 0), ("forest", 3), ("xgboost", 6)])
+@pytest.mark.parametrize(
+    ("name", "problem"), [("linear", 0), ("forest", 3), ("boosting", 4), ("xgboost", 6)]
+)
 def test_a_candidate_learns(name: CandidateName, problem: int) -> None:
     """On its own rows it beats the baseline: the signal is there."""
     scorer, table = fitted(name, problem)
@@ -260,7 +262,14 @@ class Fires:
 
 
 @pytest.mark.parametrize(
-    "model", [Custom(), FunctionTransformer(os.system), FunctionTransformer(rows)]
+    "model",
+    [
+        Custom(),
+        FunctionTransformer(os.system),
+        FunctionTransformer(rows),
+        FunctionTransformer(partial(os.system, "true")),
+        partial(exec, "0"),
+    ],
 )
 def test_a_type_that_is_not_trusted_is_refused(model: Any) -> None:
     """A model file that names anything but estimators is not loaded."""

@@ -79,7 +79,7 @@ def test_an_unknown_key_of_a_source_is_refused(source: str, key: str, near: str)
     ("more", "told"),
     [
         ("training: {folds: 1}", r"training.folds: .* 2 \(got 1\)"),
-        ("training: {candidates: [forst]}", r"training.candidates.0: .*'forest'.*\(got 'forst'\)"),
+        ("training: {candidates: [forst]}", r"training.candidates: .*'forst'. Did .*'forest'"),
         ("training: {window: 180}", r"training.window: 180 has no unit"),
         ("training: {checks: {id_like: off}}", r"training.checks.id_like: .*'disabled'.*'off'"),
         ("training: {gap: -P1D}", r"training.gap: .*negative"),
@@ -269,3 +269,86 @@ def test_overrides_refuse_what_does_not_fit(wrong: dict[str, object]) -> None:
     """Only the documented settings, in their ranges; no path, no dotted name."""
     with pytest.raises(ValidationError):
         Overrides.model_validate(wrong)
+
+
+@pytest.mark.parametrize("bad", ["linear", "forest"])
+def test_an_own_estimator_takes_no_shipped_name(bad: str) -> None:
+    """It would be unclear which of the two is meant."""
+    with pytest.raises(WorkloadError, match=f"'{bad}' is the name of a shipped candidate"):
+        read(f'training: {{estimators: {{{bad}: {{path: "a:b"}}}}}}')
+
+
+OWN = 'training: {estimators: {fancy: {path: "my.models:make"}}, candidates: [fancy]}'
+
+
+def test_an_own_estimator_is_a_candidate_by_its_name() -> None:
+    """The file gives name and path; candidates, in the file and for one run, name it."""
+    workload = read(OWN)
+    assert workload.training.candidates == ("baseline", "fancy")
+    changed = Overrides.model_validate({"candidates": ["linear", "fancy"]}).apply(workload)
+    assert changed.training.candidates == ("baseline", "linear", "fancy")
+    assert changed.training.estimators == workload.training.estimators
+
+
+@pytest.mark.parametrize("wrong", ["fancyy", "my", "xgbost"])
+def test_an_override_names_known_candidates_only(wrong: str) -> None:
+    """A name that the workload does not give is refused, with the nearest."""
+    with pytest.raises(WorkloadError, match=f"no candidate '{wrong}'"):
+        Overrides.model_validate({"candidates": [wrong]}).apply(read(OWN))
+    with pytest.raises(WorkloadError, match="no candidate 'fancy'"):
+        Overrides.model_validate({"candidates": ["fancy"]}).apply(read())
+
+
+@pytest.mark.parametrize(
+    "wrong", ["os:system", "os.system", "my/models", "../x", "Fancy", "a" * 65]
+)
+def test_no_path_gets_in_by_an_override(wrong: str) -> None:
+    """What looks like a path is no name: a page cannot make a worker import something."""
+    with pytest.raises(ValidationError):
+        Overrides.model_validate({"candidates": [wrong]})
+    with pytest.raises(ValidationError):
+        Overrides.model_validate({"estimators": {"x": {"path": "os:system"}}})
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ('{path: "my.models"}', r"estimators.fancy.path"),
+        ('{path: "my-models:make"}', r"estimators.fancy.path"),
+        ('{path: "a:b", parms: {x: 1}}', r"unknown key 'training.estimators.fancy.parms'.*params"),
+        ('{path: "a:b", trusted: [Fancy]}', r"estimators.fancy.trusted.0"),
+        ("{params: {x: 1}}", r"'training.estimators.fancy.path' is missing"),
+    ],
+)
+def test_a_wrong_own_estimator_is_named(more: str, told: str) -> None:
+    """The error names the key of the file."""
+    with pytest.raises(WorkloadError, match=told):
+        read(f"training: {{estimators: {{fancy: {more}}}}}")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("training: {half_life: 9d}", "half_life is given but rows have no time"),
+        ("time: t\ntraining: {half_life: 0s}", "half_life is 0s"),
+        ("training: {class_weight: balanced}", "regression has no classes"),
+        ("training: {candidates: [seasonal]}", "'seasonal' needs a time column"),
+        ("time: t\ncalendar: [month]\ntraining: {candidates: [seasonal]}", "'seasonal' needs"),
+    ],
+)
+def test_weights_and_seasons_need_what_they_weigh(more: str, told: str) -> None:
+    """Settings that could do nothing are refused."""
+    with pytest.raises(WorkloadError, match=told):
+        read(more)
+
+
+def test_seasonal_takes_part_where_there_are_seasons() -> None:
+    """By default: with a time and a calendar; a list of candidates means what it says."""
+    seasonal = "seasonal"
+    assert seasonal in read("time: t").training.candidates
+    assert seasonal not in read().training.candidates
+    assert seasonal not in read("time: t\ncalendar: []").training.candidates
+    assert seasonal not in read("time: t\ntraining: {candidates: [linear]}").training.candidates
+    assert seasonal in Overrides(folds=3).apply(read("time: t")).training.candidates
+    with pytest.raises(WorkloadError, match="'seasonal' needs a time column"):
+        Overrides(candidates=("seasonal",)).apply(read())
