@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks import sources, storage
+from tasks import showing, sources, storage
 from tasks.metering import step
 from tasks.preparing import refuse_too_many_bad
 from tasks.registry import Loaded, ServedVersion, load_version
@@ -21,7 +22,7 @@ from twinloop.errors import StorageError
 from twinloop.logplan import Metric, Param, Tag
 from twinloop.profile import Profile
 from twinloop.tables import ContentDigest, require_columns, row_hashes
-from twinloop.window import Window, scheduled_windows, window_before
+from twinloop.window import Window, as_utc, scheduled_windows, window_before
 from twinloop.workload import Frozen, Workload
 
 PART = "part-00000.parquet"
@@ -225,8 +226,12 @@ def _write_part(
 ) -> None:
     schema, origin = _schema(loaded), sources.origin(workload)
     needed = {c.name: f"a {c.role} of {champion.label}" for c in loaded.contract.select(*_ROLES)}
-    with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
+    with (
+        pq.ParquetWriter(path, schema, write_page_checksum=True) as writer,
+        showing.progress(workload, "scoring", "Rows of the window scored") as tell,
+    ):
         for batch in sources.read_batches(workload, window, workload.inference.batch_rows):
+            tell(_share_of(batch, window, workload))
             progress.read += batch.num_rows
             progress.digest.update(batch)
             require_columns(batch, needed, origin)
@@ -236,6 +241,16 @@ def _write_part(
             if good.num_rows:
                 writer.write_table(_score(good, champion, loaded, schema, progress))
     storage.sync(path)
+
+
+def _share_of(batch: pa.Table, window: Window | None, workload: Workload) -> float:
+    """Tell how far into its window a batch begins; rows without time have no end in sight."""
+    if window is None or workload.time is None:
+        return 0.0
+    first = pc.min(batch.column(workload.time)).as_py()
+    if not isinstance(first, datetime):
+        return 0.0
+    return (as_utc(first) - window.start) / (window.end - window.start)
 
 
 def _without_repeats(

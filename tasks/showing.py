@@ -3,6 +3,7 @@
 What cannot be shown is left out: a page that does not answer is no reason to fail a run.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from uuid import UUID
@@ -21,6 +22,7 @@ from twinloop.logplan import Table
 from twinloop.workload import Workload
 
 _NO_PAGE = (HTTPError, PrefectException)
+_MOMENT = 2.0
 
 
 def shown(workload: Workload) -> bool:
@@ -51,23 +53,31 @@ def show_links(workload: Workload, links: dict[str, str]) -> None:
 
 
 @contextmanager
-def progress(workload: Workload, name: str, text: str, steps: int) -> Iterator[Callable[[], None]]:
-    """Show how far a job of some steps is; the function given is to be called after each."""
+def progress(workload: Workload, name: str, text: str) -> Iterator[Callable[[float], None]]:
+    """Show how far a job is, once it takes longer than a moment.
+
+    The function given is to be told the share that is done, from 0 to 1; it may be told often.
+    """
     artifact: UUID | None = None
-    done = 0
-    if shown(workload):
+    on = shown(workload)
+    told = time.monotonic()
+
+    def tell(share: float) -> None:
+        nonlocal artifact, told
+        now = time.monotonic()
+        if not on or (now - told < _MOMENT and (artifact is None or share < 1)):
+            return
+        told = now
+        percent = round(100.0 * min(max(share, 0.0), 1.0), 1)
         with suppress(*_NO_PAGE):
-            made = create_progress_artifact(0.0, key=_key(name, workload), description=text)
-            artifact = made if isinstance(made, UUID) else None
+            if artifact is None:
+                made = create_progress_artifact(percent, key=_key(name, workload), description=text)
+                artifact = made if isinstance(made, UUID) else None
+            else:
+                update_progress_artifact(artifact, percent)
 
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if artifact is not None:
-            with suppress(*_NO_PAGE):
-                update_progress_artifact(artifact, 100.0 * done / steps)
-
-    yield advance
+    yield tell
+    tell(1.0)
 
 
 def _key(name: str, workload: Workload) -> str:

@@ -1,5 +1,6 @@
 """Validating: candidates compared by cross-validation, their folds side by side."""
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -156,7 +157,8 @@ def compare_candidates(
     skipped: list[AnyCandidate] = []
     names = workload.training.candidates
     steps = len(names) * len(split.folds)
-    with progress(workload, "candidates", "Folds of candidates fitted", steps) as advance:
+    done = itertools.count(1)
+    with progress(workload, "candidates", "Folds of candidates fitted") as tell:
         for name in names:
             if len(results) > 1 and time.monotonic() > deadline:
                 skipped.append(name)
@@ -164,7 +166,9 @@ def compare_candidates(
             with tracked_run(
                 workload, "candidate", window=window, as_of=run.as_of, what=name
             ) as child:
-                result = cross_validate(workload, snapshot, name, work / name, advance=advance)
+                result = cross_validate(
+                    workload, snapshot, name, work / name, advance=lambda: tell(next(done) / steps)
+                )
                 child.rows = result.rows
                 child.log(plan_candidate(result))
             results.append(result)

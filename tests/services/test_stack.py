@@ -92,7 +92,7 @@ def test_pages_link_to_each_other(stack: Stack, trained: str) -> None:
     """A flow run shows its tables and a link to its MLflow run, which links back."""
     body = {"artifacts": {"flow_run_id": {"any_": [trained]}}}
     found = {a["key"]: a for a in stack.ask("/artifacts/filter", body)}
-    tables = {"leaderboard-city", "verdict-city", "bill-city", "candidates-city"}
+    tables = {"leaderboard-city", "verdict-city", "bill-city"}
     assert tables <= set(found)
     link = found[None]["data"]
     run = stack.mlflow_run(trained)
