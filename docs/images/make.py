@@ -4,16 +4,13 @@ A stack of its own runs the shipped bikes as its schedules did in July 2011 and 
 October; a browser looks at its pages.
 """
 
-import io
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from tasks.viewing import run_page, runs_page
 from tests.pages import browsing
-from tests.stacks import Stack, make_home, running
+from tests.stacks import Stack, make_home, running, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -27,7 +24,6 @@ _SCHEDULED = (
     ("watch-drift", "2011-07-03T06:00:00Z"),
     ("score-batch", "2011-10-16T05:00:00Z"),
     ("watch-drift", "2011-10-16T06:00:00Z"),
-    ("retrain-model", "2011-10-16T07:00:00Z"),
 )
 
 
@@ -37,6 +33,8 @@ def main() -> None:
         environment = make_home(Path(folder), _WORKLOAD.read_text(), name="bikes")
         with running(environment) as stack, browsing() as browser:
             runs = {name: _run(stack, name, when) for name, when in _SCHEDULED}
+            until(lambda: stack.runs("retrain-model/bikes"), 60)
+            stack.finished(stack.runs("retrain-model/bikes")[0]["id"], 300)
             page = browser.new_page(viewport={"width": 1280, "height": 860})
             _prefect(stack, page, runs["train-model"])
             _mlflow(stack, page, runs["train-model"])
@@ -77,12 +75,9 @@ def _mlflow(stack: Stack, page: "Page", flow_run: str) -> None:
 
 
 def _picture(page: "Page", name: str) -> None:
-    """Save what is seen, in few enough colours to be small, once nothing moves any more."""
-    page.wait_for_timeout(2500)
-    whole = Image.open(io.BytesIO(page.screenshot()))
-    whole.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(
-        _HERE / f"{name}.png", optimize=True
-    )
+    """Save what is seen once nothing moves any more."""
+    page.wait_for_timeout(8000)
+    page.screenshot(path=_HERE / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ def deployment_page(stack: Stack, name: str) -> str:
 def follow(page: "Page", link: str) -> None:
     """Open the links of a flow run from its tab of artifacts, and follow one of them."""
     page.locator('a[href*="/artifacts/artifact/"]', has_text=link).click()
-    page.wait_for_url("**/artifacts/artifact/*")
+    # The address changes before the page does.
+    page.get_by_role("tab", name="Raw").wait_for()
     page.get_by_role("link", name=link, exact=True).last.click()
 
 
@@ -152,8 +153,9 @@ def test_flow_run_shows_tables_and_leads_to_mlflow(
     for metric in ("accuracy/rmsle", "time/wall_s", "cost/money"):
         expect(page.get_by_role("link", name=metric, exact=True)).to_be_visible()
     expect(page.get_by_text("Detect Issues")).to_have_count(0)
-    page.get_by_role("link", name="Its flow run in Prefect").click()
-    back = page.context.pages[-1]
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Its flow run in Prefect").click()
+    back = opened.value
     expect(back).to_have_url(re.compile(rf"{stack.prefect}.*/flow-run/{trained}"))
     expect(back.get_by_text("train city").first).to_be_visible()
 
