@@ -9,6 +9,10 @@ import numpy as np
 from twinloop.encoding import Encoding
 from twinloop.workload import CandidateName, Task
 
+# By what a prediction takes, then by what a fit takes: no work at all, one product a row, a few
+# hundred shallow trees in one call of compiled code, deep trees one by one.
+CHEAP_FIRST: tuple[CandidateName, ...] = ("baseline", "linear", "xgboost", "forest")
+
 _XGB_ROUNDS = 300
 _XGB_OBJECTIVES: dict[Task, str] = {
     "regression": "reg:squarederror",
@@ -97,8 +101,11 @@ def fit_candidate(
         return Predictor("xgboost", _boost(X, y, problem), problem.n_classes)
     # A fold may hold one class only: there is nothing to learn then but that class.
     one_class = problem.n_classes > 0 and len(np.unique(y)) < 2
-    estimator = _BUILDERS["baseline" if one_class else name](encoding, problem)
-    return Predictor("sklearn", estimator.fit(X, y), problem.n_classes)
+    fitted = _BUILDERS["baseline" if one_class else name](encoding, problem).fit(X, y)
+    if hasattr(fitted, "n_jobs"):
+        # Threads add trees up in the order they end, and the last bits of a sum hang on it.
+        fitted.set_params(n_jobs=1)
+    return Predictor("sklearn", fitted, problem.n_classes)
 
 
 def _boost(X: np.ndarray, y: np.ndarray, problem: Problem) -> Any:
