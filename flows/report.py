@@ -11,11 +11,11 @@ from rich.table import Table
 from tasks.checking import CheckResult
 from tasks.history import ChampionHistory, Runs
 from tasks.scoring import Manifest
+from twinloop import leaderboard
 from twinloop.drift import Decision
-from twinloop.intervals import brackets
 from twinloop.leakage import Finding
 from twinloop.replay import PolicyResult, ReplayResult, by_month, overall
-from twinloop.results import TrainingResult, gap_text
+from twinloop.results import TrainingResult
 from twinloop.window import Window
 
 # Into a file or a pipe nothing is cut: there is no window to fit.
@@ -36,30 +36,19 @@ def _table(title: str, *columns: str, right: str = "") -> Table:
 
 def training(result: TrainingResult) -> None:
     """Print leaderboard and verdict."""
-    table = _table(
-        f"{result.workload}: {result.window}",
-        "candidate",
-        "validation",
-        "95 % interval",
-        "train",
-        "gap",
-        "fit s",
-        right="validation,train,gap,fit s",
-    )
-    for c in result.board.candidates:
-        table.add_row(
-            c.name,
-            f"{c.valid:.4g} ± {c.spread:.2g}",
-            brackets(*c.interval),
-            f"{c.train:.4g}",
-            gap_text(c),
-            f"{c.fit_seconds:.2f}",
-        )
+    heads = leaderboard.columns(result.board)
+    words = ("candidate", "95 % interval", "standing")
+    numbers = ",".join(name for name in heads if name not in words)
+    table = _table(f"{result.workload}: {result.window}", *heads, right=numbers)
+    for cells in leaderboard.lines(result.board):
+        table.add_row(*cells)
     _console.print(table)
     say(
         f"{result.board.split}; {result.metric} on the holdout: "
         f"{result.holdout:.4g} ({result.winner})"
     )
+    for remark in leaderboard.remarks(result.board):
+        say(escape(remark))
     if result.board.skipped:
         say(f"not run, for lack of budget: {', '.join(result.board.skipped)}")
     _leakage(result.findings)

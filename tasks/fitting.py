@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import storage
+from tasks.measuring import measure_footprint
 from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles, save_model
@@ -19,6 +20,7 @@ from tasks.settings import settings
 from tasks.showing import progress
 from tasks.tracking import TrackedRun, tracked_run
 from twinloop.candidates import importance
+from twinloop.choice import choose
 from twinloop.contract import check_rows
 from twinloop.errors import ColumnError
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
@@ -136,7 +138,14 @@ def compare_candidates(
                 child.log(plan_candidate(result))
             results.append(result)
             advance()
-    return Leaderboard(candidates=rank(results), skipped=tuple(skipped), split=split.description)
+    ranked = rank(results)
+    return Leaderboard(
+        candidates=ranked,
+        skipped=tuple(skipped),
+        split=split.description,
+        choice=choose(ranked, workload.training.choice),
+        currency=workload.prices.currency,
+    )
 
 
 def _cross_validate(
@@ -149,12 +158,13 @@ def _cross_validate(
 ) -> tuple[CandidateResult, OutOfFold]:
     """Fit everything, encoding included, within each fold."""
     metric = METRICS[workload.metric]
-    scores, unseen, fitting, predicting = [], [], 0.0, 0.0
+    scores, unseen, fitting, predicting, cpu = [], [], 0.0, 0.0, 0.0
     for train, valid in split.folds:
         start = time.perf_counter()
         fitted, held = table.take(pa.array(train)), table.take(pa.array(valid))
+        busy = time.process_time()
         scorer = _fit(fitted, name, target, snapshot, workload)
-        middle = time.perf_counter()
+        middle, cpu = time.perf_counter(), cpu + time.process_time() - busy
         seen, unseen_now = scorer.predict(fitted), scorer.predict(held)
         truths = [target.encode(part.column(target.name)) for part in (fitted, held)]
         scores.append(
@@ -175,6 +185,7 @@ def _cross_validate(
         fit_seconds=fitting,
         predict_seconds=predicting,
         rows=sum(len(valid) for _, valid in split.folds),
+        footprint=measure_footprint(scorer, held, cpu, workload.prices),
     )
     return result, OutOfFold.of(unseen)
 

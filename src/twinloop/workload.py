@@ -16,6 +16,7 @@ CheckCode = Literal[
     "group_overlap", "time_overlap", "target_copy", "near_target", "id_like", "duplicate_rows"
 ]
 CandidateName = Literal["baseline", "linear", "forest", "xgboost"]
+ChoiceRule = Literal["best", "cheapest"]
 
 METRICS_BY_TASK: dict[Task, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "rmsle", "r2"),
@@ -130,6 +131,11 @@ class Training(Frozen):
         0.2, description="Last rows (a duration or a share) kept for the final score"
     )
     candidates: tuple[CandidateName, ...] = ("baseline", "linear", "forest", "xgboost")
+    choice: ChoiceRule = Field(
+        "cheapest",
+        description="Who wins: the best by mean over folds, or the cheapest that the folds cannot "
+        "tell from it",
+    )
     refit: Literal["auto", "all", "train"] = Field(
         "auto",
         description="Rows of the served model: with the holdout, once judged, or without; "
