@@ -15,11 +15,12 @@ from twinloop import leaderboard
 from twinloop.drift import Decision
 from twinloop.leakage import Finding
 from twinloop.replay import PolicyResult, ReplayResult, by_month, overall
-from twinloop.results import TrainingResult
+from twinloop.results import Leaderboard, TrainingResult
 from twinloop.window import Window
 
 # Into a file or a pipe nothing is cut: there is no window to fit.
 _console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+_BOARD_WIDTH = 145
 
 
 def say(text: str) -> None:
@@ -36,13 +37,7 @@ def _table(title: str, *columns: str, right: str = "") -> Table:
 
 def training(result: TrainingResult) -> None:
     """Print leaderboard and verdict."""
-    heads = leaderboard.columns(result.board)
-    words = ("candidate", "95 % interval", "standing")
-    numbers = ",".join(name for name in heads if name not in words)
-    table = _table(f"{result.workload}: {result.window}", *heads, right=numbers)
-    for cells in leaderboard.lines(result.board):
-        table.add_row(*cells)
-    _console.print(table)
+    _board(f"{result.workload}: {result.window}", result.board)
     say(
         f"{result.board.split}; {result.metric} on the holdout: "
         f"{result.holdout:.4g} ({result.winner})"
@@ -55,6 +50,22 @@ def training(result: TrainingResult) -> None:
     verdict = result.verdict
     say(f"version {result.version}: [bold]{verdict.outcome}[/] ({verdict.reason})")
     say(f"champion: version {result.champion or 'none'}")
+
+
+def _board(title: str, board: Leaderboard) -> None:
+    """Print the leaderboard; where it is too wide, what candidates give, then what they take."""
+    heads, lines = leaderboard.columns(board), leaderboard.lines(board)
+    *give, standing = (0, 1, 2, 3, 4, len(heads) - 1)
+    take = range(len(give), standing)
+    wide = _console.width >= _BOARD_WIDTH
+    for part in [(*give, *take, standing)] if wide else [(*give, standing), (0, *take)]:
+        names = [heads[i] for i in part]
+        words = ("candidate", "95 % interval", "standing")
+        numbers = ",".join(name for name in names if name not in words)
+        table = _table(title, *names, right=numbers)
+        for cells in lines:
+            table.add_row(*(cells[i] for i in part))
+        _console.print(table)
 
 
 def _leakage(findings: Iterable[Finding]) -> None:

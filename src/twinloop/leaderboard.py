@@ -35,7 +35,7 @@ def lines(board: Leaderboard) -> tuple[tuple[str, ...], ...]:
             f"{c.train:.4g}",
             gap_text(c),
             *_takes(c),
-            standing(c, board, c.name in front),
+            standing(c, board, on_front=c.name in front),
         )
         for c in board.candidates
     )
@@ -47,15 +47,19 @@ def _takes(result: CandidateResult) -> tuple[str, str, str, str, str]:
     if found is None:
         return _UNKNOWN, _UNKNOWN, _UNKNOWN, fit, _UNKNOWN
     return (
-        f"{1e3 * found.batch_seconds:.2g}",
-        f"{1e3 * found.row_seconds:.2g}",
+        _milliseconds(found.batch_seconds),
+        _milliseconds(found.row_seconds),
         f"{found.size_bytes / 1e3:,.0f}",
         fit,
         f"{found.fit_money:.1e}",
     )
 
 
-def standing(result: CandidateResult, board: Leaderboard, on_front: bool) -> str:
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f}" if seconds < 0.01 else f"{1e3 * seconds:,.0f}"
+
+
+def standing(result: CandidateResult, board: Leaderboard, *, on_front: bool) -> str:
     """Say whether a candidate is chosen, and whether it is beaten in everything at once."""
     chosen = "chosen" if result is board.winner else ""
     return ", ".join(filter(None, (chosen, "front" if on_front else "")))

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from twinloop.calibration import Bin
 from twinloop.choice import front_names, pareto_front
 from twinloop.evaluation import METRICS
+from twinloop.leaderboard import standing
 from twinloop.learning_curve import CurvePoint
 from twinloop.results import CandidateResult, Leaderboard
 from twinloop.scorer import Predictions, Target
@@ -18,6 +19,8 @@ from twinloop.slices import SliceReport
 from twinloop.workload import CandidateName
 
 _BLUE, _ORANGE, _GREY = "#2f6db3", "#d9822b", "#8a8f98"
+_MARKERS = "osD^vPXh"
+_TWO_AXES = "front of the two axes alone"
 _MOST_FEATURES = 20
 _MOST_POINTS = 5000
 
@@ -131,66 +134,68 @@ def tradeoff_plot(board: Leaderboard) -> Figure:
     """Draw accuracy against latency and against the cost of the fits, the front as a line.
 
     The line joins the candidates that no other beats in both axes, colour tells those that none
-    beats in accuracy, time, size and cost at once. The ground is white, whatever the page around.
+    beats in accuracy, time, size and cost at once. Names stand below, where none hides another. The
+    ground is white, whatever the page around.
     """
-    figure = Figure(figsize=(9.6, 4.2), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(9.6, 4.4), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2, sharey=True)
-    metric, front = board.winner.metric, front_names(board.candidates)
+    metric = board.winner.metric
     figure.suptitle(f"What accuracy costs: mean {metric} over folds, 95 % interval")
     left.set(xlabel="ms to predict 1,000 rows", ylabel=metric)
     right.set(xlabel=f"{board.currency} for the fits of all folds".strip())
     known = [(c, c.footprint) for c in board.candidates if c.footprint and not np.isnan(c.valid)]
-    _tradeoff_axes(left, board, front, [(c, 1e3 * f.batch_seconds) for c, f in known])
-    _tradeoff_axes(right, board, front, [(c, f.fit_money) for c, f in known])
-    figure.legend(handles=_tradeoff_key(), loc="outside lower center", ncols=3, frameon=False)
+    looks = _looks(board)
+    _tradeoff_axes(left, [(c, 1e3 * f.batch_seconds) for c, f in known], looks)
+    _tradeoff_axes(right, [(c, f.fit_money) for c, f in known], looks)
+    figure.legend(
+        handles=[*looks.values(), Line2D([], [], linestyle="--", color=_GREY, label=_TWO_AXES)],
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+    )
     return figure
 
 
+def _looks(board: Leaderboard) -> dict[CandidateName, Line2D]:
+    """Give each candidate a marker of its own, a colour for where it stands, and a caption."""
+    front, looks = front_names(board.candidates), {}
+    for i, c in enumerate(board.candidates):
+        chosen, unbeaten = c is board.winner, c.name in front
+        looks[c.name] = Line2D(
+            [],
+            [],
+            linestyle="",
+            marker="*" if chosen else _MARKERS[i % len(_MARKERS)],
+            markersize=15 if chosen else 7,
+            color=_ORANGE if chosen else _BLUE if unbeaten else _GREY,
+            label=", ".join(filter(None, (c.name, standing(c, board, on_front=unbeaten)))),
+        )
+    return looks
+
+
 def _tradeoff_axes(
-    axes: Axes,
-    board: Leaderboard,
-    front: frozenset[CandidateName],
-    placed: list[tuple[CandidateResult, float]],
+    axes: Axes, placed: list[tuple[CandidateResult, float]], looks: dict[CandidateName, Line2D]
 ) -> None:
-    gain = METRICS[board.winner.metric].gain
     axes.spines[["top", "right"]].set_visible(False)
     costs = [cost for _, cost in placed]
     if costs and min(costs) > 0:
         axes.set_xscale("log")
-        axes.set_xlim(min(costs) / 2, 8 * max(costs))  # names stand on the right
-    unbeaten = pareto_front([(cost, gain(0.0, c.valid)) for c, cost in placed])
+        axes.set_xlim(min(costs) / 2, 2 * max(costs))
+    unbeaten = pareto_front([(cost, METRICS[c.metric].gain(0.0, c.valid)) for c, cost in placed])
     line = sorted((placed[i][1], placed[i][0].valid) for i in unbeaten)
     axes.plot([x for x, _ in line], [y for _, y in line], "--", color=_GREY, linewidth=1.2)
     for c, cost in placed:
-        chosen = c is board.winner
-        colour = _ORANGE if chosen else _BLUE if c.name in front else _GREY
-        axes.vlines(cost, *c.interval, color=colour, linewidth=2)
-        mark, size = ("*", 220) if chosen else ("o", 45)
-        axes.scatter([cost], [c.valid], s=size, marker=mark, color=colour, zorder=3)
-        text = f"{c.name}, chosen" if chosen else c.name
-        axes.annotate(
-            text,
-            (cost, c.valid),
-            textcoords="offset points",
-            xytext=(9, 5),
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-            zorder=4,
+        look = looks[c.name]
+        axes.vlines(cost, *c.interval, color=look.get_color(), linewidth=2)
+        axes.plot(
+            [cost],
+            [c.valid],
+            marker=look.get_marker(),
+            markersize=look.get_markersize(),
+            color=look.get_color(),
+            markeredgecolor="white",
+            zorder=3,
         )
-
-
-def _tradeoff_key() -> list[Line2D]:
-    return [
-        Line2D([], [], marker="*", markersize=13, linestyle="", color=_ORANGE, label="chosen"),
-        Line2D(
-            [],
-            [],
-            marker="o",
-            linestyle="",
-            color=_BLUE,
-            label="front of accuracy, time, size and cost",
-        ),
-        Line2D([], [], linestyle="--", color=_GREY, label="front of the two axes alone"),
-    ]
 
 
 def gap_plot(board: Leaderboard) -> Figure:

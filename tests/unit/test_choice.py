@@ -75,6 +75,7 @@ def test_a_steady_lead_is_no_luck() -> None:
 def test_what_is_dearer_never_wins_by_being_close() -> None:
     """The best is left for something cheaper only."""
     assert chosen(result("linear", [1.0, 2.0]), result("forest", [1.0, 2.0])).winner == "linear"
+    assert chosen(result("forest", [1.0, 2.0]), result("linear", [1.0, 2.0])).winner == "linear"
     assert chosen(result("linear", [1.0, 2.0]), result("xgboost", [1.1, 1.9])).winner == "linear"
 
 
@@ -105,6 +106,7 @@ def test_of_one_fold_the_best_wins() -> None:
     """One fold says nothing of its own error."""
     found = chosen(result("forest", [1.0]), result("linear", [1.0001]))
     assert (found.winner, found.nothing_learned) == ("forest", False)
+    assert chosen(result("baseline", [1.0]), result("linear", [1.1])).nothing_learned
 
 
 def test_a_baseline_that_is_not_beaten_is_named() -> None:

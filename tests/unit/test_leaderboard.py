@@ -51,7 +51,7 @@ def test_a_line_tells_all() -> None:
         "train": "0.1",
         "gap": "0.4, wide",
         "ms per 1000 rows": "20",
-        "ms a row": "2",
+        "ms a row": "2.00",
         "kB": "1,235",
         "fit s": "3.25",
         "fit CHF": "2.0e-05",
