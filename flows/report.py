@@ -11,15 +11,16 @@ from rich.table import Table
 from tasks.checking import CheckResult
 from tasks.history import ChampionHistory, Runs
 from tasks.scoring import Manifest
+from twinloop import leaderboard
 from twinloop.drift import Decision
-from twinloop.intervals import brackets
 from twinloop.leakage import Finding
 from twinloop.replay import PolicyResult, ReplayResult, by_month, overall
-from twinloop.results import TrainingResult, gap_text
+from twinloop.results import Leaderboard, TrainingResult
 from twinloop.window import Window
 
 # Into a file or a pipe nothing is cut: there is no window to fit.
 _console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+_BOARD_WIDTH = 145
 
 
 def say(text: str) -> None:
@@ -36,36 +37,35 @@ def _table(title: str, *columns: str, right: str = "") -> Table:
 
 def training(result: TrainingResult) -> None:
     """Print leaderboard and verdict."""
-    table = _table(
-        f"{result.workload}: {result.window}",
-        "candidate",
-        "validation",
-        "95 % interval",
-        "train",
-        "gap",
-        "fit s",
-        right="validation,train,gap,fit s",
-    )
-    for c in result.board.candidates:
-        table.add_row(
-            c.name,
-            f"{c.valid:.4g} ± {c.spread:.2g}",
-            brackets(*c.interval),
-            f"{c.train:.4g}",
-            gap_text(c),
-            f"{c.fit_seconds:.2f}",
-        )
-    _console.print(table)
+    _board(f"{result.workload}: {result.window}", result.board)
     say(
         f"{result.board.split}; {result.metric} on the holdout: "
         f"{result.holdout:.4g} ({result.winner})"
     )
+    for remark in leaderboard.remarks(result.board):
+        say(escape(remark))
     if result.board.skipped:
         say(f"not run, for lack of budget: {', '.join(result.board.skipped)}")
     _leakage(result.findings)
     verdict = result.verdict
     say(f"version {result.version}: [bold]{verdict.outcome}[/] ({verdict.reason})")
     say(f"champion: version {result.champion or 'none'}")
+
+
+def _board(title: str, board: Leaderboard) -> None:
+    """Print the leaderboard; where it is too wide, what candidates give, then what they take."""
+    heads, lines = leaderboard.columns(board), leaderboard.lines(board)
+    *give, standing = (0, 1, 2, 3, 4, len(heads) - 1)
+    take = range(len(give), standing)
+    wide = _console.width >= _BOARD_WIDTH
+    for part in [(*give, *take, standing)] if wide else [(*give, standing), (0, *take)]:
+        names = [heads[i] for i in part]
+        words = ("candidate", "95 % interval", "standing")
+        numbers = ",".join(name for name in names if name not in words)
+        table = _table(title, *names, right=numbers)
+        for cells in lines:
+            table.add_row(*(cells[i] for i in part))
+        _console.print(table)
 
 
 def _leakage(findings: Iterable[Finding]) -> None:

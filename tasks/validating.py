@@ -16,15 +16,18 @@ from threadpoolctl import threadpool_limits
 
 from tasks import storage
 from tasks.estimators import own_estimators
+from tasks.measuring import measure_footprint
 from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.settings import settings
 from tasks.showing import progress
 from tasks.tracking import TrackedRun, tracked_run
+from twinloop.choice import choose
+from twinloop.costs import bill
 from twinloop.evaluation import METRICS
 from twinloop.learning_curve import part_of_folds
 from twinloop.logplan import plan_candidate
-from twinloop.results import CandidateResult, FoldScore, Leaderboard, rank
+from twinloop.results import CandidateResult, FoldScore, Footprint, Leaderboard, rank
 from twinloop.scorer import Predictions, Target, learn_target
 from twinloop.splitting import Split, split_rows
 from twinloop.tables import row_hashes
@@ -34,6 +37,7 @@ from twinloop.workload import AnyCandidate, Frozen, Workload
 
 # A fold holds its rows twice, as floats and in bins, and its library some more of them.
 _COPIES = 3.0
+_FOOTPRINT_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,8 @@ class FoldResult(Frozen):
     score: FoldScore
     fit_seconds: float
     predict_seconds: float
+    fit_cpu_seconds: float
+    footprint: Footprint | None
 
 
 @step
@@ -172,7 +178,14 @@ def compare_candidates(
                 child.rows = result.rows
                 child.log(plan_candidate(result))
             results.append(result)
-    return Leaderboard(candidates=rank(results), skipped=tuple(skipped), split=split.description)
+    ranked = rank(results)
+    return Leaderboard(
+        candidates=ranked,
+        skipped=tuple(skipped),
+        split=split.description,
+        choice=choose(ranked, workload.training.choice),
+        currency=workload.prices.currency,
+    )
 
 
 def cross_validate(
@@ -205,13 +218,8 @@ def cross_validate(
     workers, threads = _share_cores(len(folds), rows.matrix.X.nbytes)
     folder.mkdir(parents=True, exist_ok=True)
     with threadpool_limits(threads), _threads(workers) as runner:
-        given: dict[str, Any] = {
-            "workload": workload,
-            "snapshot": snapshot,
-            "name": name,
-            "share": share,
-        }
-        given |= {"threads": threads, "folder": folder}
+        given: dict[str, Any] = {"workload": workload, "snapshot": snapshot, "name": name}
+        given |= {"share": share, "threads": threads, "folder": folder}
         futures = [runner.submit(validate_fold, given | {"number": i}) for i in range(len(folds))]
         done: list[FoldResult] = []
         for future in futures:
@@ -224,7 +232,17 @@ def cross_validate(
         fit_seconds=sum(d.fit_seconds for d in done),
         predict_seconds=sum(d.predict_seconds for d in done),
         rows=sum(len(valid) for _, valid in folds),
+        footprint=_footprint(done, workload),
     )
+
+
+def _footprint(folds: list[FoldResult], workload: Workload) -> Footprint | None:
+    """Take what the last fold's model needs to serve, and what all fits together cost."""
+    last, cpu = folds[-1].footprint, sum(f.fit_cpu_seconds for f in folds)
+    if last is None:
+        return None
+    money = bill(0.0, cpu, 0, workload.prices).money
+    return last.model_copy(update={"fit_cpu_seconds": cpu, "fit_money": money})
 
 
 def _threads(workers: int) -> ThreadPoolTaskRunner[FoldResult]:
@@ -250,12 +268,21 @@ def validate_fold(
     folder: Path,
 ) -> FoldResult:
     """Fit a candidate on the rows of one fold and predict its validation rows, into `folder`."""
-    study = open_study(workload, snapshot)
-    train, valid = folds_of(workload, snapshot, share).folds[number]
+    study, folds = open_study(workload, snapshot), folds_of(workload, snapshot, share).folds
+    train, valid = folds[number]
     fold = validate(study.rows, name, train, valid, threads=threads)
     OutOfFold(valid, fold.predictions).save(folder / f"{number}.npz")
+    footprint = None
+    if share == 1 and number == len(folds) - 1:
+        held = study.table.take(pa.array(valid[:_FOOTPRINT_ROWS]))
+        cpu = fold.fit_cpu_seconds
+        footprint = measure_footprint(fold.scorer, held, cpu, workload.prices)
     return FoldResult(
-        score=fold.score, fit_seconds=fold.fit_seconds, predict_seconds=fold.predict_seconds
+        score=fold.score,
+        fit_seconds=fold.fit_seconds,
+        predict_seconds=fold.predict_seconds,
+        fit_cpu_seconds=fold.fit_cpu_seconds,
+        footprint=footprint,
     )
 
 

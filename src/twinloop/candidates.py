@@ -9,7 +9,7 @@ import numpy as np
 from twinloop.encoding import Encoding
 from twinloop.errors import WorkloadError
 from twinloop.stopping import stopping_rows
-from twinloop.workload import SEASONS, AnyCandidate, Task
+from twinloop.workload import SEASONS, AnyCandidate, CandidateName, Task
 
 # Boosting stops where later rows say so. At half this rate it took twice the time, and was 1 to 3 %
 # better on three tables, worse on two.
@@ -21,6 +21,16 @@ _FEW_ROUNDS = 100
 _EDGE_ROWS = 20_000
 # scikit-learn bins a category's codes, and has 255 bins.
 _MOST_CODES = 255
+# By what a prediction takes, then by what a fit takes: no work at all, one look into a table, one
+# product a row, a few hundred shallow trees in one call of compiled code, deep trees one by one.
+CHEAP_FIRST: tuple[CandidateName, ...] = (
+    "baseline",
+    "seasonal",
+    "linear",
+    "xgboost",
+    "boosting",
+    "forest",
+)
 _XGB_OBJECTIVES: dict[Task, str] = {
     "regression": "reg:squarederror",
     "binary": "binary:logistic",
@@ -167,6 +177,9 @@ def fit_candidate(
         fitted = _fit_boosting(X, y, encoding, problem, rows)
     else:
         fitted = _fit(builders[name](encoding, problem), X, y, rows.weight)
+    if hasattr(fitted, "n_jobs"):
+        # Threads add trees up in the order they end, and the last bits of a sum hang on it.
+        fitted.set_params(n_jobs=1)
     predictor = Predictor("sklearn", fitted, problem.n_classes)
     if own and name in own:
         _refuse_odd(name, predictor, X[:3])

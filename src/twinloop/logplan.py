@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from twinloop.drift import Decision
-from twinloop.intervals import brackets
+from twinloop.leaderboard import LEGEND, columns, lines, remarks
 from twinloop.leakage import Finding
 from twinloop.plots import (
     drift_plot,
@@ -17,9 +17,10 @@ from twinloop.plots import (
     holdout_plots,
     importance_plot,
     leaderboard_plot,
+    tradeoff_plot,
 )
 from twinloop.profile import Reference
-from twinloop.results import CandidateResult, Leaderboard, TrainingResult, gap_text
+from twinloop.results import CandidateResult, Leaderboard, TrainingResult
 from twinloop.scorer import Predictions, Target
 from twinloop.verdict import Verdict
 from twinloop.workload import Workload
@@ -94,6 +95,18 @@ def plan_candidate(result: CandidateResult) -> Iterator[LogItem]:
         yield Metric(f"accuracy/fold_train_{result.metric}", fold.train, i)
     yield Metric("time/fit_s", result.fit_seconds)
     yield Metric("time/predict_s", result.predict_seconds)
+    yield from _footprint(result)
+
+
+def _footprint(result: CandidateResult) -> Iterator[LogItem]:
+    """Yield what a candidate takes, where it was measured."""
+    found = result.footprint
+    if found is not None:
+        yield Metric("time/predict_1000_rows_s", found.batch_seconds)
+        yield Metric("time/predict_1_row_s", found.row_seconds)
+        yield Metric("time/fit_cpu_s", found.fit_cpu_seconds)
+        yield Metric("cost/model_mb", found.size_bytes / 1e6)
+        yield Metric("cost/fit_money", found.fit_money)
 
 
 def _interval(result: CandidateResult, prefix: str) -> Iterator[LogItem]:
@@ -127,6 +140,7 @@ def plan_training(
     """
     metric = workload.metric
     yield Param("winner", board.winner.name)
+    yield Param("choice", workload.training.choice)
     yield Param("split", board.split)
     yield Param("folds", workload.training.folds)
     yield Param("candidates", ",".join(workload.training.candidates))
@@ -134,7 +148,11 @@ def plan_training(
     yield Metric(f"accuracy/{metric}", score)
     yield Metric(f"accuracy/cv_{metric}", board.winner.valid)
     yield from _interval(board.winner, "cv_")
+    yield Metric(f"accuracy/cv_gap_{board.winner.metric}", board.winner.gap)
+    yield from _footprint(board.winner)
     yield Tag("twinloop.accuracy", "holdout")
+    yield Tag("twinloop.choice", board.reason)
+    yield Tag("twinloop.overfits", "yes" if board.winner.overfits else "no")
     y, predictions, times = holdout
     names = tuple(c.name for c in reference.binning.columns[:-1])
     for name, figure in holdout_plots(target, y, predictions, times):
@@ -142,23 +160,13 @@ def plan_training(
     yield Plot("plots/importance.png", importance_plot(names, reference.importance))
     yield Table(
         "leaderboard",
-        f"Candidates by mean {metric} over folds; {board.split}",
-        ("candidate", "validation", "95 % interval", "spread", "train", "gap", "fit, s"),
-        tuple(
-            (
-                c.name,
-                f"{c.valid:.4g}",
-                brackets(*c.interval),
-                f"{c.spread:.2g}",
-                f"{c.train:.4g}",
-                gap_text(c),
-                f"{c.fit_seconds:.2f}",
-            )
-            for c in board.candidates
-        ),
+        f"{'. '.join(remarks(board))}. {board.split}. {LEGEND}",
+        columns(board),
+        lines(board),
     )
     yield Plot("plots/leaderboard.png", leaderboard_plot(board))
     yield Plot("plots/train_validation_gap.png", gap_plot(board))
+    yield Plot("plots/accuracy_and_cost.png", tradeoff_plot(board))
 
 
 def plan_verdict(verdict: Verdict) -> Iterator[LogItem]:
@@ -226,11 +234,9 @@ def model_card(
 ) -> str:
     """Write the model card of a version, in Markdown; each note is a line of its head."""
     metric = workload.metric
-    table = "\n".join(
-        f"| {c.name} | {c.valid:.4g} | {brackets(*c.interval)} | {c.train:.4g} | {gap_text(c)} "
-        f"| {c.fit_seconds:.2f} |"
-        for c in board.candidates
-    )
+    heads = columns(board)
+    table = "\n".join(_row(cells) for cells in (heads, ("---",) * len(heads), *lines(board)))
+    said = ". ".join(remarks(board))
     noted = "".join(f"\n- {note}" for note in notes)
     names = [c.name for c in reference.binning.columns[:-1]]
     ranked = sorted(zip(reference.importance, names, strict=True), reverse=True)[:10]
@@ -247,7 +253,7 @@ def model_card(
 
 {workload.description}
 
-- **Model**: {board.winner.name}, chosen by mean {metric} over folds
+- **Model**: {said}
 - **Holdout**: {metric} {score:.4g}, on rows the scored model has not seen
 - **Data**: {rows} rows, {window}, digest `{digest[:16]}`
 - **Split**: {board.split}
@@ -255,13 +261,11 @@ def model_card(
 
 ## Candidates
 
-| candidate | {metric}, validation | 95 % interval | {metric}, train | gap | fit, s |
-|---|---|---|---|---|---|
 {table}
 
 Intervals are of the mean over folds, corrected for the rows that folds share (Nadeau and Bengio
 2003). A gap is wide where the training score lies beyond that interval: it then says nothing of
-what to expect.
+what to expect. On the {LEGEND}.
 {skipped}
 ## What it leans on
 
@@ -274,6 +278,10 @@ what to expect.
 Predictions are worth what the contract promises: rows outside its ranges are quarantined, not
 scored. Levels of a category that were not in the training rows are treated as missing.
 """
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def plan_snapshot(read: int, rows: int, digest: str, dropped: dict[str, int]) -> Iterator[LogItem]:

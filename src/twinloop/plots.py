@@ -6,14 +6,21 @@ from datetime import datetime
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from twinloop.calibration import Bin
+from twinloop.choice import front_names, pareto_front
+from twinloop.evaluation import METRICS
+from twinloop.leaderboard import standing
 from twinloop.learning_curve import CurvePoint
-from twinloop.results import Leaderboard
+from twinloop.results import CandidateResult, Leaderboard
 from twinloop.scorer import Predictions, Target
 from twinloop.slices import SliceReport
+from twinloop.workload import CandidateName
 
 _BLUE, _ORANGE, _GREY = "#2f6db3", "#d9822b", "#8a8f98"
+_MARKERS = "osD^vPXh"
+_TWO_AXES = "front of the two axes alone"
 _MOST_FEATURES = 20
 _MOST_POINTS = 5000
 
@@ -121,6 +128,74 @@ def leaderboard_plot(board: Leaderboard) -> Figure:
     axes.set_yticks(range(len(board.candidates)), [c.name for c in board.candidates[::-1]])
     axes.set_ylim(-0.6, len(board.candidates) - 0.4)
     return figure
+
+
+def tradeoff_plot(board: Leaderboard) -> Figure:
+    """Draw accuracy against latency and against the cost of the fits, the front as a line.
+
+    The line joins the candidates that no other beats in both axes, colour tells those that none
+    beats in accuracy, time, size and cost at once. Names stand below, where none hides another. The
+    ground is white, whatever the page around.
+    """
+    figure = Figure(figsize=(9.6, 4.4), layout="constrained", facecolor="white")
+    left, right = figure.subplots(1, 2, sharey=True)
+    metric = board.winner.metric
+    figure.suptitle(f"What accuracy costs: mean {metric} over folds, 95 % interval")
+    left.set(xlabel="ms to predict 1,000 rows", ylabel=metric)
+    right.set(xlabel=f"{board.currency} for the fits of all folds".strip())
+    known = [(c, c.footprint) for c in board.candidates if c.footprint and not np.isnan(c.valid)]
+    looks = _looks(board)
+    _tradeoff_axes(left, [(c, 1e3 * f.batch_seconds) for c, f in known], looks)
+    _tradeoff_axes(right, [(c, f.fit_money) for c, f in known], looks)
+    figure.legend(
+        handles=[*looks.values(), Line2D([], [], linestyle="--", color=_GREY, label=_TWO_AXES)],
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+    )
+    return figure
+
+
+def _looks(board: Leaderboard) -> dict[CandidateName, Line2D]:
+    """Give each candidate a marker of its own, a colour for where it stands, and a caption."""
+    front, looks = front_names(board.candidates), {}
+    for i, c in enumerate(board.candidates):
+        chosen, unbeaten = c is board.winner, c.name in front
+        looks[c.name] = Line2D(
+            [],
+            [],
+            linestyle="",
+            marker="*" if chosen else _MARKERS[i % len(_MARKERS)],
+            markersize=15 if chosen else 7,
+            color=_ORANGE if chosen else _BLUE if unbeaten else _GREY,
+            label=", ".join(filter(None, (c.name, standing(c, board, on_front=unbeaten)))),
+        )
+    return looks
+
+
+def _tradeoff_axes(
+    axes: Axes, placed: list[tuple[CandidateResult, float]], looks: dict[CandidateName, Line2D]
+) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    costs = [cost for _, cost in placed]
+    if costs and min(costs) > 0:
+        axes.set_xscale("log")
+        axes.set_xlim(min(costs) / 2, 2 * max(costs))
+    unbeaten = pareto_front([(cost, METRICS[c.metric].gain(0.0, c.valid)) for c, cost in placed])
+    line = sorted((placed[i][1], placed[i][0].valid) for i in unbeaten)
+    axes.plot([x for x, _ in line], [y for _, y in line], "--", color=_GREY, linewidth=1.2)
+    for c, cost in placed:
+        look = looks[c.name]
+        axes.vlines(cost, *c.interval, color=look.get_color(), linewidth=2)
+        axes.plot(
+            [cost],
+            [c.valid],
+            marker=look.get_marker(),
+            markersize=look.get_markersize(),
+            color=look.get_color(),
+            markeredgecolor="white",
+            zorder=3,
+        )
 
 
 def gap_plot(board: Leaderboard) -> Figure:

@@ -19,6 +19,26 @@ class FoldScore(Frozen):
     valid_rows: int = 0
 
 
+class Footprint(Frozen):
+    """What a candidate takes, beside what it gives; measured, but for the size never twice alike.
+
+    Attributes
+    ----------
+    batch_seconds, row_seconds
+        Wall time to predict 1,000 rows in a batch, and a single row; medians of a few repeats.
+    size_bytes
+        Of the saved model's files.
+    fit_cpu_seconds, fit_money
+        CPU time of the folds' fits, and its price in the workload's currency.
+    """
+
+    batch_seconds: float
+    row_seconds: float
+    size_bytes: int
+    fit_cpu_seconds: float
+    fit_money: float
+
+
 class CandidateResult(Frozen):
     """Cross-validation of one candidate.
 
@@ -28,6 +48,8 @@ class CandidateResult(Frozen):
         Sums over the folds.
     rows
         Rows predicted, all folds together.
+    footprint
+        None in boards written before it was measured.
     """
 
     name: AnyCandidate
@@ -36,6 +58,7 @@ class CandidateResult(Frozen):
     fit_seconds: float
     predict_seconds: float
     rows: int
+    footprint: Footprint | None = None
 
     @property
     def valid(self) -> float:
@@ -122,17 +145,49 @@ def rank(results: list[CandidateResult]) -> tuple[CandidateResult, ...]:
     return tuple(sorted(results, key=key))
 
 
+class Choice(Frozen):
+    """Which candidate is to serve, and why, in words.
+
+    Attributes
+    ----------
+    nothing_learned
+        Whether the baseline is within one standard error of the best.
+    """
+
+    winner: AnyCandidate
+    reason: str
+    nothing_learned: bool = False
+
+
 class Leaderboard(Frozen):
-    """All candidates, the best first."""
+    """All candidates, the best first, and which of them was chosen.
+
+    Attributes
+    ----------
+    choice
+        See `twinloop.choice.choose`; None: the best.
+    currency
+        Of what fits cost.
+    """
 
     candidates: tuple[CandidateResult, ...]
     skipped: tuple[AnyCandidate, ...] = ()
     split: str = ""
+    choice: Choice | None = None
+    currency: str = ""
 
     @property
     def winner(self) -> CandidateResult:
-        """The candidate with the best mean over the folds."""
-        return self.candidates[0]
+        """The candidate chosen, without a choice the one with the best mean over the folds."""
+        if self.choice is None:
+            return self.candidates[0]
+        return next(c for c in self.candidates if c.name == self.choice.winner)
+
+    @property
+    def reason(self) -> str:
+        """Why the winner was chosen, in words."""
+        best = f"the best mean {self.winner.metric} over folds"
+        return best if self.choice is None else self.choice.reason
 
 
 class TrainingResult(Frozen):

@@ -35,6 +35,7 @@ AnyCandidate = CandidateName | OwnName
 TypeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 _NO_SEASONS = "candidate 'seasonal' needs a time column, and 'hour' or 'weekday' in the calendar"
 _DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+ChoiceRule = Literal["best", "cheapest"]
 
 METRICS_BY_TASK: dict[Task, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "rmsle", "r2"),
@@ -174,6 +175,11 @@ class Training(Frozen):
     )
     half_life: Duration | None = Field(
         None, description="Age at which a row weighs half as much as the newest; none: all alike"
+    )
+    choice: ChoiceRule = Field(
+        "cheapest",
+        description="Who wins: the best by mean over folds, or the cheapest that the folds cannot "
+        "tell from it",
     )
     refit: Literal["auto", "all", "train"] = Field(
         "auto",

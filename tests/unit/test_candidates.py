@@ -111,3 +111,13 @@ def test_threads_change_no_prediction(name: CandidateName) -> None:
         for threads in (1, 2)
     ]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_the_same_rows_get_the_same_answer_to_the_last_bit(name: CandidateName) -> None:
+    """However many threads fitted it: a rerun writes the same bytes, a tie stays a tie."""
+    problem = Problem("regression", 0, "rmse", seed=0, threads=4)
+    model = fit_candidate(name, matrix(2000), np.resize(SIGNAL, 2000), ENCODING, problem)
+    X = matrix(2000)
+    answers = {model.predict(X).tobytes() for _ in range(20)}
+    assert len(answers) == 1

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from twinloop.drift import Decision, FeatureDrift, decide
+from twinloop.leaderboard import columns, lines
 from twinloop.leakage import Finding
 from twinloop.logplan import (
     LogItem,
@@ -36,9 +37,17 @@ from twinloop.plots import (
     importance_plot,
     leaderboard_plot,
     replay_plot,
+    tradeoff_plot,
 )
 from twinloop.profile import Binning, ColumnProfile, Profile, Reference
-from twinloop.results import CandidateResult, FoldScore, Leaderboard, TrainingResult
+from twinloop.results import (
+    CandidateResult,
+    Choice,
+    FoldScore,
+    Footprint,
+    Leaderboard,
+    TrainingResult,
+)
 from twinloop.scorer import Predictions, Target
 from twinloop.verdict import Verdict, first_version
 from twinloop.workload import CandidateName, Task, Workload
@@ -61,6 +70,22 @@ TARGETS: dict[str, Target] = {
 TASKS: tuple[Task, ...] = ("regression", "binary", "multiclass")
 
 
+FOOTPRINT = Footprint(
+    batch_seconds=0.0125,
+    row_seconds=0.0005,
+    size_bytes=1_500_000,
+    fit_cpu_seconds=4,
+    fit_money=3e-5,
+)
+FOOTPRINT_METRICS = {
+    "time/predict_1000_rows_s": 0.0125,
+    "time/predict_1_row_s": 0.0005,
+    "time/fit_cpu_s": 4.0,
+    "cost/model_mb": 1.5,
+    "cost/fit_money": 3e-5,
+}
+
+
 def result(name: CandidateName, valid: float) -> CandidateResult:
     """Return a candidate of two folds."""
     return CandidateResult(
@@ -70,6 +95,7 @@ def result(name: CandidateName, valid: float) -> CandidateResult:
         fit_seconds=3.25,
         predict_seconds=0.5,
         rows=10,
+        footprint=FOOTPRINT,
     )
 
 
@@ -77,6 +103,8 @@ BOARD = Leaderboard(
     candidates=(result("linear", 0.25), result("baseline", 0.5)),
     skipped=("forest", "xgboost"),
     split="2 folds of weeks",
+    choice=Choice(winner="linear", reason="cheaper than another"),
+    currency="EUR",
 )
 
 
@@ -144,6 +172,20 @@ def test_every_plot_of_a_training_is_drawn(task: Task, case: str, n_rows: int, t
         gap_plot(Leaderboard(candidates=(result("baseline", math.nan),))),
         leaderboard_plot(BOARD),
         leaderboard_plot(Leaderboard(candidates=(result("baseline", math.nan),))),
+        tradeoff_plot(BOARD),
+        tradeoff_plot(Leaderboard(candidates=(result("baseline", math.nan),))),
+        tradeoff_plot(
+            Leaderboard(candidates=(result("linear", 1.0).model_copy(update={"footprint": None}),))
+        ),
+        tradeoff_plot(
+            Leaderboard(
+                candidates=(
+                    result("linear", 1.0).model_copy(
+                        update={"footprint": FOOTPRINT.model_copy(update={"fit_money": 0.0})}
+                    ),
+                )
+            )
+        ),
         drift_plot((("n", 0.3, True), ("k", 0.0, False))),
         drift_plot(()),
         replay_plot({"never": [datetime(2024, 1, 1, tzinfo=UTC)]}, {"never": [0.5]}, "rmse"),
@@ -167,20 +209,31 @@ def test_a_training_logs_what_was_promised(task: Task) -> None:
         f"accuracy/cv_{workload.metric}": 0.25,
         "accuracy/cv_low_rmse": 0.25,
         "accuracy/cv_high_rmse": 0.25,
+        "accuracy/cv_gap_rmse": pytest.approx(0.1),
+        **FOOTPRINT_METRICS,
     }
-    assert tags(plan) == {"twinloop.accuracy": "holdout"}
+    assert tags(plan) == {
+        "twinloop.accuracy": "holdout",
+        "twinloop.choice": "cheaper than another",
+        "twinloop.overfits": "yes",
+    }
     params = {i.name: i.value for i in plan if isinstance(i, Param)}
     assert params == {
         "winner": "linear",
+        "choice": "cheapest",
         "split": "2 folds of weeks",
         "folds": 5,
         "candidates": "baseline,linear,forest,xgboost",
         "seed": 0,
     }
     plots = [i.path for i in plan if isinstance(i, Plot)]
-    assert plots[-3:] == [
-        f"plots/{name}.png" for name in ("importance", "leaderboard", "train_validation_gap")
+    assert plots[-4:] == [
+        f"plots/{name}.png"
+        for name in ("importance", "leaderboard", "train_validation_gap", "accuracy_and_cost")
     ]
+    (table,) = (i for i in plan if isinstance(i, Table))
+    assert (table.columns, table.rows) == (columns(BOARD), lines(BOARD))
+    assert table.title.startswith("linear was chosen: cheaper than another. linear overfits")
     assert len(plots) == len(set(plots)) >= 4
 
 
@@ -198,6 +251,7 @@ def test_a_candidate_logs_each_fold() -> None:
         "accuracy/fold_train_rmse": 0.2,
         "time/fit_s": 3.25,
         "time/predict_s": 0.5,
+        **FOOTPRINT_METRICS,
     }
     steps = [i.step for i in plan if isinstance(i, Metric) and i.name == "accuracy/fold_rmse"]
     assert steps == [0, 1]
@@ -331,7 +385,9 @@ def test_a_model_card_tells_all(refit: str, words: str) -> None:
         workload, BOARD, 0.125, "all", "f" * 64, 4320, REFERENCE, ("**Threshold**: 0.3",)
     )
     assert "\n- **Threshold**: 0.3\n" in noted
-    assert "| linear | 0.25 | [0.25, 0.25] | 0.15 | 0.1, wide | 3.25 |" in card
+    for line in lines(BOARD):
+        assert f"\n| {' | '.join(line)} |\n" in card
+    assert "- **Model**: linear was chosen: cheaper than another. linear overfits" in card
     for part in ("forest, xgboost", "rmse 0.125", "4320 rows", "2011-01-01/2011-07-01", words):
         assert part in card
     assert ("f" * 16 in card, "75.0%" in card, "2 folds of weeks" in card) == (True, True, True)
