@@ -129,7 +129,7 @@ def test_forests_and_boosting_are_given_the_weights() -> None:
 
 def test_xgboost_is_given_the_weights() -> None:
     """It predicts what XGBoost's own training does."""
-    params = {"eta": 0.1, "max_depth": 6, "subsample": 0.8, "colsample_bytree": 0.8}
+    params: dict[str, object] = {"eta": 0.1, "max_depth": 6, "subsample": 0.8, "colsample_bytree": 0.8}
     params |= {"min_child_weight": 2.0, "tree_method": "hist", "seed": 0, "nthread": 1}
     manual = xgb.train(params, xgb.QuantileDMatrix(X, Y, weight=WEIGHT), 100)
     np.testing.assert_allclose(fit("xgboost", WEIGHT).predict(X), manual.inplace_predict(X))
