@@ -16,7 +16,7 @@ from twinloop.learning_curve import CurvePoint
 from twinloop.results import CandidateResult, Leaderboard
 from twinloop.scorer import Predictions, Target
 from twinloop.slices import SliceReport
-from twinloop.workload import CandidateName
+from twinloop.workload import AnyCandidate
 
 _BLUE, _ORANGE, _GREY = "#2f6db3", "#d9822b", "#8a8f98"
 _MARKERS = "osD^vPXh"
@@ -156,7 +156,7 @@ def tradeoff_plot(board: Leaderboard) -> Figure:
     return figure
 
 
-def _looks(board: Leaderboard) -> dict[CandidateName, Line2D]:
+def _looks(board: Leaderboard) -> dict[AnyCandidate, Line2D]:
     """Give each candidate a marker of its own, a colour for where it stands, and a caption."""
     front, looks = front_names(board.candidates), {}
     for i, c in enumerate(board.candidates):
@@ -174,7 +174,7 @@ def _looks(board: Leaderboard) -> dict[CandidateName, Line2D]:
 
 
 def _tradeoff_axes(
-    axes: Axes, placed: list[tuple[CandidateResult, float]], looks: dict[CandidateName, Line2D]
+    axes: Axes, placed: list[tuple[CandidateResult, float]], looks: dict[AnyCandidate, Line2D]
 ) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     costs = [cost for _, cost in placed]

@@ -170,8 +170,8 @@ class Training(Frozen):
     candidates: tuple[AnyCandidate, ...] = ("baseline", "linear", "forest", "xgboost")
     class_weight: Literal["auto", "none", "balanced"] = Field(
         "auto",
-        description="balanced: rare classes weigh as much as common ones; auto: only where the "
-        "metric counts classes alike (macro_f1)",
+        description="balanced: rare classes weigh as much as common ones; auto: only for macro_f1, "
+        "which counts classes alike, of more than two",
     )
     half_life: Duration | None = Field(
         None, description="Age at which a row weighs half as much as the newest; none: all alike"
@@ -415,10 +415,11 @@ class Workload(Frozen):
         """Whether every class weighs the same in a fit, however rare.
 
         Weights spoil probabilities, which log loss, Brier score and ROC AUC are computed from;
-        accuracy counts rows, not classes.
+        accuracy counts rows, not classes. Macro F1 of two classes is served by the threshold: on
+        rare ones, with it, weights brought nothing; of three they brought 0.03 to 0.11.
         """
         if self.training.class_weight == "auto":
-            return self.metric == "macro_f1"
+            return self.metric == "macro_f1" and self.task == "multiclass"
         return self.training.class_weight == "balanced"
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import xgboost as xgb
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -152,3 +153,21 @@ def test_the_last_model_is_fitted_on_all_rows(name: AnyCandidate) -> None:
     problem = Problem("regression", 0, "rmse", seed=0, threads=1)
     model = fit_candidate(name, X, y, encoding, problem, Rows(times=np.arange(600)))
     assert abs(model.predict(X)[late].mean() - y[late].mean()) < 1.0
+
+
+def test_the_best_round_counts_not_the_last() -> None:
+    """The trial goes on for a while after it, as XGBoost's own does; its trees are not kept."""
+    draw = np.random.default_rng(0)
+    X = draw.normal(size=(600, 1)).astype(np.float32)
+    y = X[:, 0] + draw.normal(size=600)
+    params: dict[str, object] = {"eta": 0.1, "max_depth": 6, "subsample": 0.8, "seed": 0}
+    params |= {"colsample_bytree": 0.8, "min_child_weight": 2.0, "tree_method": "hist"}
+    params |= {"nthread": 1}
+    learn = xgb.QuantileDMatrix(X[:510], y[:510])
+    evals = [(xgb.QuantileDMatrix(X[510:], y[510:], ref=learn), "stop")]
+    trial = xgb.train(params, learn, 500, evals=evals, early_stopping_rounds=25, verbose_eval=False)
+    encoding = Encoding(features=(Feature(name="a", source="a", how="number"),))
+    problem = Problem("regression", 0, "rmse", seed=0, threads=1)
+    found = fit_candidate("xgboost", X, y, encoding, problem, Rows(times=np.arange(600))).model
+    assert found.num_boosted_rounds() == trial.best_iteration + 1
+    assert trial.num_boosted_rounds() == found.num_boosted_rounds() + 25

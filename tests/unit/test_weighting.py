@@ -50,23 +50,24 @@ def test_a_row_loses_half_its_weight_in_a_half_life() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "setting", "balanced"),
+    ("task", "metric", "setting", "balanced"),
     [
-        ("macro_f1", "auto", True),
-        ("log_loss", "auto", False),
-        ("roc_auc", "auto", False),
-        ("brier", "auto", False),
-        ("accuracy", "auto", False),
-        ("log_loss", "balanced", True),
-        ("macro_f1", "none", False),
+        ("multiclass", "macro_f1", "auto", True),
+        ("multiclass", "accuracy", "auto", False),
+        ("multiclass", "log_loss", "auto", False),
+        ("binary", "macro_f1", "auto", False),
+        ("binary", "roc_auc", "auto", False),
+        ("binary", "brier", "auto", False),
+        ("binary", "log_loss", "balanced", True),
+        ("multiclass", "macro_f1", "none", False),
     ],
 )
 def test_classes_are_balanced_where_the_metric_counts_them_alike(
-    metric: str, setting: str, balanced: bool
+    task: str, metric: str, setting: str, balanced: bool
 ) -> None:
-    """Of their own accord only for macro F1: weights spoil probabilities."""
+    """By themselves for macro F1 of several classes: weights spoil probabilities."""
     y = np.array([0, 0, 0, 1])
-    found = row_weights(y, None, 2, workload("binary", metric, class_weight=setting))
+    found = row_weights(y, None, 2, workload(task, metric, class_weight=setting))
     if balanced:
         np.testing.assert_allclose(found, [2 / 3, 2 / 3, 2 / 3, 2.0])  # type: ignore[arg-type]
     else:
@@ -129,8 +130,12 @@ def test_forests_and_boosting_are_given_the_weights() -> None:
 
 def test_xgboost_is_given_the_weights() -> None:
     """It predicts what XGBoost's own training does."""
-    params: dict[str, Any] = {"eta": 0.1, "max_depth": 6, "subsample": 0.8}
-    params |= {"colsample_bytree": 0.8}
+    params: dict[str, object] = {
+        "eta": 0.1,
+        "max_depth": 6,
+        "subsample": 0.8,
+        "colsample_bytree": 0.8,
+    }
     params |= {"min_child_weight": 2.0, "tree_method": "hist", "seed": 0, "nthread": 1}
     manual = xgb.train(params, xgb.QuantileDMatrix(X, Y, weight=WEIGHT), 100)
     np.testing.assert_allclose(fit("xgboost", WEIGHT).predict(X), manual.inplace_predict(X))
