@@ -27,7 +27,7 @@ WORK_POOL = "twinloop"
 HEARTBEAT_SECONDS = 30
 _STOP_SECONDS = 40.0
 # A child that ended so often within so long is not started once more.
-_MAX_ENDS = 3
+_MAX_ENDS = 2
 _ENDS_SECONDS = 300.0
 _MEND_SECONDS = 5.0
 _MEND_LIMIT_SECONDS = 120.0
@@ -270,7 +270,7 @@ def watch_over(children: list[Child], addresses: Addresses) -> None:
 def _start_again(one: Child, times: int) -> None:
     if times > _MAX_ENDS:
         raise ServiceError(
-            f"{one.last_words()}; that was the {times}th time in {_ENDS_SECONDS / 60:.0f} minutes.",
+            f"{one.last_words()}; that was time {times} in {_ENDS_SECONDS / 60:.0f} minutes.",
             f"Its log: {one.log}. Start again with `twinloop up`: what was missed is made up for.",
         )
     _LOG.warning("%s; it is started again", one.last_words())
@@ -300,7 +300,9 @@ def _mend(addresses: Addresses) -> bool:
     except OSError:
         return False
     command = [sys.executable, "-m", "tasks.orphans"]
-    return subprocess.run(command, check=False, timeout=_MEND_LIMIT_SECONDS).returncode == 0
+    # What it fails of, like a server that is away, is tried again.
+    done = subprocess.run(command, capture_output=True, check=False, timeout=_MEND_LIMIT_SECONDS)
+    return done.returncode == 0
 
 
 def stop_stack() -> Addresses | None:

@@ -78,10 +78,11 @@ def candidates(scores: list[list[float]], clock: list[float]) -> list[CandidateR
     ]
 
 
-CLOCKS = st.lists(st.floats(1e-6, 1e3), min_size=4, max_size=4)
+ALL = len(CHEAP_FIRST)
+CLOCKS = st.lists(st.floats(1e-6, 1e3), min_size=ALL, max_size=ALL)
 
 
-@given(st.lists(SCORES, min_size=4, max_size=4), CLOCKS, CLOCKS)
+@given(st.lists(SCORES, min_size=ALL, max_size=ALL), CLOCKS, CLOCKS)
 def test_no_clock_decides(scores: list[list[float]], one: list[float], two: list[float]) -> None:
     """Two runs on the same rows choose alike, whatever time they took."""
     for rule in ("best", "cheapest"):
@@ -89,12 +90,12 @@ def test_no_clock_decides(scores: list[list[float]], one: list[float], two: list
         assert choose(rank(candidates(scores, two)), rule) == first
 
 
-@given(st.lists(SCORES, min_size=4, max_size=4))
+@given(st.lists(SCORES, min_size=ALL, max_size=ALL))
 def test_the_cheapest_is_no_dearer_than_the_best_and_hardly_worse(
     scores: list[list[float]],
 ) -> None:
     """What is chosen is the best, or cheaper and at most 1 % worse."""
-    ranked = rank(candidates(scores, [1.0] * 4))
+    ranked = rank(candidates(scores, [1.0] * ALL))
     best = ranked[0]
     winner = next(c for c in ranked if c.name == choose(ranked, "cheapest").winner)
     assert CHEAP_FIRST.index(winner.name) <= CHEAP_FIRST.index(best.name)
