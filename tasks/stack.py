@@ -259,7 +259,7 @@ def watch_over(children: list[Child], addresses: Addresses) -> None:
         for one in filter(lambda c: c.ended, children):
             ends[one.name] = [t for t in ends[one.name] if now - t < _ENDS_SECONDS] + [now]
             _start_again(one, len(ends[one.name]))
-        before, runs = runs, _flow_runs()
+        before, runs = runs, _flow_runs({one.process.pid for one in children})
         if before - runs:
             mend_at = now + _MEND_SECONDS
         if now > mend_at:
@@ -277,13 +277,17 @@ def _start_again(one: Child, times: int) -> None:
     one.start_again()
 
 
-def _flow_runs() -> set[int]:
-    """Return the processes that execute flow runs; those that have ended are seen off."""
+def _flow_runs(ours: set[int]) -> set[int]:
+    """Return the processes that execute flow runs; ended ones whose worker was killed are reaped.
+
+    Those we started ourselves, `ours`, are not: how they ended is still to be asked.
+    """
     found = set()
     for one in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess, ChildProcessError):
-            if one.status() == psutil.STATUS_ZOMBIE and one.ppid() == os.getpid():
-                os.waitpid(one.pid, os.WNOHANG)  # its worker was killed, and we inherited it
+            inherited = one.ppid() == os.getpid() and one.pid not in ours
+            if inherited and one.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(one.pid, os.WNOHANG)
             elif "prefect.engine" in one.cmdline():
                 found.add(one.pid)
     return found
