@@ -7,7 +7,7 @@ COPY pyproject.toml requirements.lock ./
 # refused. The lock's tools for development stay out.
 RUN uv pip install --no-cache --compile-bytecode --python /opt/twinloop/bin/python \
       --constraint requirements.lock --requirement pyproject.toml \
-      --extra server --extra tuning setuptools
+      --extra server setuptools
 COPY README.md LICENSE ./
 COPY src src
 COPY tasks tasks
