@@ -32,9 +32,12 @@ from flows.retrain_model import retrain_model
 from flows.score_batch import score_batch
 from flows.train_model import train_model
 from flows.watch_drift import watch_drift
-from tasks.stack import HEARTBEAT_SECONDS, WORK_POOL
+from tasks.stack import WORK_POOL
 from tasks.watching import DRIFT_EVENT, drift_resource
 from twinloop.workload import Workload
+
+TAG = "twinloop"
+HEARTBEAT_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _make_pool(client: SyncPrefectClient) -> None:
 def _apply(client: SyncPrefectClient, plan: Plan) -> UUID:
     about: dict[str, Any] = {
         "description": describe(plan.flow),
-        "tags": ["twinloop", plan.workload.name],
+        "tags": [TAG, plan.workload.name],
         "entrypoint": plan.entrypoint,
         "parameter_openapi_schema": plan.schema,
         "version": plan.version,
@@ -139,6 +142,8 @@ def _create(client: SyncPrefectClient, plan: Plan, about: dict[str, Any]) -> UUI
         concurrency_limit=1 if plan.alone else None,
         concurrency_options=alone if plan.alone else None,
         enforce_parameter_schema=True,
+        # Whatever worker takes a run: see `_find_dead_runs`.
+        job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}},
         **about,
     )
 
@@ -193,6 +198,11 @@ def _find_dead_runs(client: SyncPrefectClient) -> None:
             after={alive},
             expect={alive, *ends},
             match={"prefect.resource.id": "prefect.flow-run.*"},
+            # A server may have runs of others, whose hearts beat slower.
+            match_related={
+                "prefect.resource.role": "tag",
+                "prefect.resource.id": f"prefect.tag.{TAG}",
+            },
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,

@@ -12,6 +12,10 @@ from pathlib import Path
 from tasks.settings import settings
 from twinloop.errors import ServiceError
 
+PREFECT_DATABASE_VARIABLES = (
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    "PREFECT_API_DATABASE_CONNECTION_URL",
+)
 _REVISION = re.compile(r"^(down_)?revision\b[^=\n]*= *[\"'](\w+)[\"']", re.MULTILINE)
 
 
@@ -57,10 +61,9 @@ def mlflow_database() -> str:
 
 def prefect_database() -> str:
     """Return the address of the database that a Prefect server of ours keeps its records in."""
-    given = os.environ.get("PREFECT_SERVER_DATABASE_CONNECTION_URL") or os.environ.get(
-        "PREFECT_API_DATABASE_CONNECTION_URL"
-    )
-    return given or f"sqlite+aiosqlite:///{settings().prefect_home / 'prefect.db'}"
+    given = (os.environ.get(name) for name in PREFECT_DATABASE_VARIABLES)
+    local = f"sqlite+aiosqlite:///{settings().prefect_home / 'prefect.db'}"
+    return next(filter(None, given), local)
 
 
 def _check(server: str, address: str, versions: Path, upgrade: str) -> None:

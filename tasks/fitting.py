@@ -11,7 +11,7 @@ from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles, save_model
 from tasks.settings import settings
 from tasks.tracking import TrackedRun
-from tasks.validating import OutOfFold, cross_validate, open_study, out_of_fold, times_of
+from tasks.validating import OutOfFold, cross_validate, open_study, out_of_fold
 from twinloop.candidates import importance
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
 from twinloop.learning_curve import SHARES, CurvePoint, affordable
@@ -23,7 +23,7 @@ from twinloop.scoreplan import card_notes, plan_curve, plan_rule, plan_slices
 from twinloop.scorer import Predictions, Scorer, Target
 from twinloop.slices import SliceReport, score_slices, slice_columns, slice_rows
 from twinloop.splitting import Split
-from twinloop.validation import fit_rows
+from twinloop.validation import fit_rows, times_of
 from twinloop.window import Window
 from twinloop.workload import Workload
 

@@ -9,11 +9,12 @@ from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles
 from tasks.registry import ServedVersion, holdout_rule, load_version
 from tasks.tracking import TrackedRun
-from tasks.validating import open_study, times_of
+from tasks.validating import open_study
 from twinloop.contract import check_rows
 from twinloop.errors import ColumnError
 from twinloop.evaluation import METRICS, block_ids
 from twinloop.logplan import plan_verdict
+from twinloop.validation import times_of
 from twinloop.verdict import Verdict, compare, first_version
 from twinloop.workload import Workload
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from tasks.databases import check_databases
+from tasks.databases import PREFECT_DATABASE_VARIABLES, check_databases
 from tasks.settings import settings
 from twinloop.errors import ServiceError
 
@@ -26,10 +26,6 @@ STOP_SECONDS = 10.0
 _RECORDS_SECONDS = 15.0
 _AN_ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b.*: ")
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, linux/prctl.h
-_DATABASE_VARIABLES = (
-    "PREFECT_API_DATABASE_CONNECTION_URL",
-    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
-)
 
 
 def set_environment(home: Path) -> None:
@@ -254,11 +250,11 @@ def _embedded_server(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     }
-    if not any(os.environ.get(name) for name in _DATABASE_VARIABLES):
+    if not any(os.environ.get(name) for name in PREFECT_DATABASE_VARIABLES):
         # With several connections to SQLite a flow that starts while records of the last one are
         # written is refused, and asks again 2 s later. Prefect takes one connection where it reads
         # ":memory:" in an address; the file is prefect.db all the same.
-        environment[_DATABASE_VARIABLES[0]] = (
+        environment[PREFECT_DATABASE_VARIABLES[0]] = (
             f"sqlite+aiosqlite:///{home / 'prefect.db'}?one_connection=:memory:"
         )
     return environment
@@ -295,9 +291,7 @@ def wait_until_healthy(address: str, server: Child | None, seconds: float) -> No
     reason = ""
     while time.monotonic() < deadline:
         if server is not None and server.ended:
-            raise ServiceError(
-                f"{server.last_words()}", f"It did not come up; its log: {server.log}"
-            )
+            raise ServiceError(server.last_words(), f"It did not come up; its log: {server.log}")
         try:
             with urllib.request.urlopen(address, timeout=2):  # noqa: S310 - a configured address
                 return

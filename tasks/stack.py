@@ -24,7 +24,6 @@ from twinloop.errors import ServiceError
 from twinloop.workload import Frozen
 
 WORK_POOL = "twinloop"
-HEARTBEAT_SECONDS = 30
 _STOP_SECONDS = 40.0
 # A child that ended so often within so long is not started once more.
 _MAX_ENDS = 2
@@ -217,7 +216,6 @@ def worker(limit: int, beside: list[Child]) -> Iterator[Child]:
     environment = {
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_LOGGING_LEVEL": "INFO",  # served runs have a page to read logs on
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "TWINLOOP_HOME": str(settings().root),
         # A server that is started again is back within this time; a run waits for it.
         "TWINLOOP_PATIENCE": "60",

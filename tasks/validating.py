@@ -31,7 +31,7 @@ from twinloop.results import CandidateResult, FoldScore, Footprint, Leaderboard,
 from twinloop.scorer import Predictions, Target, learn_target
 from twinloop.splitting import Split, split_rows
 from twinloop.tables import row_hashes
-from twinloop.validation import LabelledRows, label_rows, validate
+from twinloop.validation import LabelledRows, label_rows, times_of, validate
 from twinloop.window import Window
 from twinloop.workload import AnyCandidate, Frozen, Workload
 
@@ -64,14 +64,6 @@ def _study(snapshot_json: str, workload_json: str) -> Study:
     split = split_table(table, target, workload)
     rows = label_rows(table, snapshot.contract, target, workload, split, own_estimators(workload))
     return Study(table, target, split, rows)
-
-
-def times_of(table: pa.Table, workload: Workload) -> np.ndarray | None:
-    """Return the rows' times in microseconds since 1970, or None where rows have no time."""
-    if workload.time is None:
-        return None
-    times: np.ndarray = table.column(workload.time).cast(pa.int64()).to_numpy()
-    return times
 
 
 def folds_of(workload: Workload, snapshot: Snapshot, share: float) -> Split:

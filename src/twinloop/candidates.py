@@ -18,7 +18,7 @@ _MOST_ROUNDS = 500
 _PATIENCE = 25
 # Where rows are too few to set some aside.
 _FEW_ROUNDS = 100
-_EDGE_ROWS = 20_000
+EDGE_ROWS = 20_000
 # scikit-learn bins a category's codes, and has 255 bins.
 _MOST_CODES = 255
 # By what a prediction takes, then by what a fit takes: no work at all, one look into a table, one
@@ -274,9 +274,9 @@ def _edges(X: np.ndarray, problem: Problem) -> Any:
     """
     if problem.edges is not None:
         return _bins(problem.edges, None, None, problem, None)
-    if len(X) <= _EDGE_ROWS:
+    if len(X) <= EDGE_ROWS:
         return None
-    return _bins(X[evenly(len(X), _EDGE_ROWS)], None, None, problem, None)
+    return _bins(X[evenly(len(X), EDGE_ROWS)], None, None, problem, None)
 
 
 def _bins(

@@ -160,19 +160,6 @@ def share(table: pa.Table, contract: Contract, workload: Workload) -> SharedMatr
     return SharedMatrix(tuple(features), X)
 
 
-def fit_encoding(table: pa.Table, contract: Contract, workload: Workload) -> Encoding:
-    """Learn the levels of categories from rows, and only from these rows.
-
-    Parameters
-    ----------
-    table
-        Training rows, typed as the contract says, shape (n_rows, n_columns).
-    contract, workload
-        Say which columns are features, and which calendar parts of the time are.
-    """
-    return share(table, contract, workload).fit(np.arange(table.num_rows))
-
-
 def _every(column: pa.ChunkedArray) -> tuple[str, ...]:
     return tuple(sorted(pc.unique(column.drop_null()).to_pylist()))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from twinloop.candidates import Make, Problem, Rows, evenly, fit_candidate
+from twinloop.candidates import EDGE_ROWS, Make, Problem, Rows, evenly, fit_candidate
 from twinloop.contract import Contract
 from twinloop.encoding import SharedMatrix, share
 from twinloop.evaluation import METRICS
@@ -17,7 +17,6 @@ from twinloop.splitting import Split
 from twinloop.weighting import row_weights
 from twinloop.workload import AnyCandidate, Workload
 
-_EDGE_ROWS = 20_000
 _SEEN_ROWS = 20_000
 
 
@@ -31,7 +30,7 @@ class LabelledRows:
         The features.
     y : np.ndarray, shape (n_rows,)
         Targets: numbers, or codes of classes.
-    rows
+    about
         Times and groups of the rows; weights depend on which rows are fitted.
     edge_rows : np.ndarray of int64, or None
         Rows whose quantiles give boosted trees their bin edges in every fold; None: the fold's.
@@ -43,9 +42,17 @@ class LabelledRows:
     y: np.ndarray
     target: Target
     workload: Workload
-    rows: Rows
+    about: Rows
     edge_rows: np.ndarray | None = None
     own: Mapping[str, Make] | None = None
+
+
+def times_of(table: pa.Table, workload: Workload) -> np.ndarray | None:
+    """Return the rows' times in microseconds since 1970, or None where rows have no time."""
+    if workload.time is None:
+        return None
+    times: np.ndarray = table.column(workload.time).cast(pa.int64()).to_numpy()
+    return times
 
 
 def label_rows(
@@ -77,12 +84,10 @@ def label_rows(
     """
     edges = None
     if split is not None and workload.split != "time":
-        edges = split.train[evenly(len(split.train), _EDGE_ROWS)]
+        edges = split.train[evenly(len(split.train), EDGE_ROWS)]
     y = target.encode(table.column(target.name))
-    times = groups = None
-    if workload.time is not None:
-        times = table.column(workload.time).cast(pa.int64()).to_numpy()
-    elif workload.group is not None:
+    times, groups = times_of(table, workload), None
+    if times is None and workload.group is not None:
         _, groups = np.unique(table.column(workload.group).to_numpy(), return_inverse=True)
     about = Rows(times=times, groups=groups)
     matrix = share(table, contract, workload)
@@ -151,7 +156,9 @@ def fit_rows(
 
 
 def _about(rows: LabelledRows, chosen: np.ndarray, n_classes: int) -> Rows:
-    times, groups = (None if v is None else v[chosen] for v in (rows.rows.times, rows.rows.groups))
+    times, groups = (
+        None if v is None else v[chosen] for v in (rows.about.times, rows.about.groups)
+    )
     return Rows(row_weights(rows.y[chosen], times, n_classes, rows.workload), times, groups)
 
 

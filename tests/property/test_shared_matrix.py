@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop.contract import check_rows, infer_contract
-from twinloop.encoding import fit_encoding, share
+from twinloop.encoding import share
 from twinloop.workload import Workload
 
 WORKLOAD = Workload.model_validate(
@@ -44,7 +44,7 @@ def test_a_fold_of_the_matrix_is_the_fold_encoded_apart(rows: list[tuple], rando
     shared = share(table, contract, WORKLOAD)
     before = shared.X.copy()
     encoding = shared.fit(train)
-    apart = fit_encoding(table.take(pa.array(train)), contract, WORKLOAD)
+    apart = share(table.take(pa.array(train)), contract, WORKLOAD).fit(np.arange(len(train)))
     assert encoding == apart
     counts = Counter(
         c for c in table.column("c").take(pa.array(train)).to_pylist() if c is not None

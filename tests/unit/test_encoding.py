@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from twinloop.contract import check_rows, infer_contract
-from twinloop.encoding import Encoding, fit_encoding
+from twinloop.encoding import Encoding, share
 from twinloop.workload import Workload
 
 
@@ -24,7 +24,7 @@ def fitted(table: pa.Table, **more: Any) -> tuple[Encoding, pa.Table]:
     )
     contract = infer_contract(table, workload, "f.csv")
     good = check_rows(table, contract).good
-    return fit_encoding(good, contract, workload), good
+    return share(good, contract, workload).fit(np.arange(good.num_rows)), good
 
 
 def test_each_kind_becomes_numbers() -> None:
