@@ -25,8 +25,9 @@ $(VENV)/.ok: requirements.lock pyproject.toml
 run: install ## Replay a simulated year through both loops (about two minutes)
 	$(BIN)/twinloop replay bikes
 
+# A file of tests stays with one process: its servers are started once.
 test: install ## Run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: install ## Check style, types and the direction of imports
 	$(BIN)/ruff format --check .

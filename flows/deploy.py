@@ -32,8 +32,8 @@ from flows.retrain_model import retrain_model
 from flows.score_batch import score_batch
 from flows.train_model import train_model
 from flows.watch_drift import watch_drift
+from tasks.announcing import DRIFT_EVENT, automation_name, drift_resource
 from tasks.stack import WORK_POOL
-from tasks.watching import DRIFT_EVENT, drift_resource
 from twinloop.workload import Workload
 
 TAG = "twinloop"
@@ -158,7 +158,7 @@ def _schedules(plan: Plan) -> list[DeploymentScheduleCreate]:
 
 def _automate(client: SyncPrefectClient, workload: Workload, retraining: UUID) -> None:
     """Start a retraining where drift is detected, once for each cause."""
-    name = f"drift detected: retrain {workload.name}"
+    name = automation_name(workload)
     if client.read_automations_by_name(name):
         return
     payload = {

@@ -1,13 +1,28 @@
-"""Form: what Prefect's pages say of a flow and of its parameters, read from its docstring."""
+"""Form: what Prefect's pages say of a flow, its parameters and its runs."""
 
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
 from prefect import Flow
+from prefect.runtime import flow_run
 from prefect.utilities.callables import parameter_schema
 
+from tasks.settings import moment_of
+from twinloop.window import format_instant
+
 _SECTION = re.compile(r"\n\n(\w+)\n-{3,}\n")
+
+
+def run_name(verb: str) -> Callable[[], str]:
+    """Return what names the runs of a flow, as MLflow's are: the workload, and the moment meant."""
+
+    def name() -> str:
+        given = flow_run.parameters
+        return f"{verb} {given['workload']} {format_instant(moment_of(given.get('as_of')))}"
+
+    return name
 
 
 def describe(flow: Flow[..., Any]) -> str:

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from prefect import flow
 
+from flows.form import run_name
 from tasks.preparing import Snapshot, prepare_snapshot, training_window
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
@@ -11,7 +12,7 @@ from twinloop.logplan import plan_snapshot
 from twinloop.window import Window
 
 
-@flow(name="prepare-data", flow_run_name="prepare {workload}")
+@flow(name="prepare-data", flow_run_name=run_name("prepare"))
 def prepare_data(
     workload: str, window: Window | None = None, as_of: datetime | None = None
 ) -> Snapshot:

@@ -4,7 +4,9 @@ from datetime import datetime
 
 from prefect import flow
 
+from flows.form import run_name
 from flows.train_model import train_model
+from tasks.announcing import show_cause
 from tasks.preparing import training_window
 from tasks.registry import refuse_retraining
 from tasks.settings import load_workload, moment_of
@@ -13,7 +15,7 @@ from twinloop.logplan import plan_retraining
 from twinloop.results import TrainingResult
 
 
-@flow(name="retrain-model", flow_run_name="retrain {workload}")
+@flow(name="retrain-model", flow_run_name=run_name("retrain"))
 def retrain_model(
     workload: str, as_of: datetime | None = None, reason: str = "by hand", cause: str = ""
 ) -> TrainingResult | None:
@@ -35,6 +37,7 @@ def retrain_model(
     spec, moment = load_workload(workload), moment_of(as_of)
     span = training_window(spec, moment)
     with tracked_run(spec, "retraining", window=span, as_of=moment) as run:
+        show_cause(spec, cause)
         refusal = refuse_retraining(spec, moment, cause, run)
         result = None if refusal else train_model(workload, span, moment)
         run.log(plan_retraining(reason, cause, refusal, result))

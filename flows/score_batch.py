@@ -5,6 +5,7 @@ from datetime import datetime
 
 from prefect import flow
 
+from flows.form import run_name
 from tasks.registry import resolve_champion
 from tasks.scoring import Manifest, missed_windows, score_rows, scoring_window
 from tasks.settings import load_workload, moment_of
@@ -14,7 +15,7 @@ from twinloop.window import Window
 from twinloop.workload import Workload
 
 
-@flow(name="score-batch", flow_run_name="score {workload}")
+@flow(name="score-batch", flow_run_name=run_name("score"))
 def score_batch(
     workload: str,
     window: Window | None = None,

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from prefect import flow
 
+from flows.form import run_name
 from tasks.estimators import check_estimators
 from tasks.fitting import fit_winner
 from tasks.inspecting import inspect_snapshot
@@ -19,7 +20,7 @@ from twinloop.window import Window
 from twinloop.workload import Overrides
 
 
-@flow(name="train-model", flow_run_name="train {workload}")
+@flow(name="train-model", flow_run_name=run_name("train"))
 def train_model(
     workload: str,
     window: Window | None = None,

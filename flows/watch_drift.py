@@ -4,14 +4,16 @@ from datetime import datetime
 
 from prefect import flow
 
+from flows.form import run_name
+from tasks.announcing import announce
 from tasks.registry import resolve_champion
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
-from tasks.watching import announce, check_drift, watch_window
+from tasks.watching import check_drift, watch_window
 from twinloop.drift import Decision
 
 
-@flow(name="watch-drift", flow_run_name="watch {workload}")
+@flow(name="watch-drift", flow_run_name=run_name("watch"))
 def watch_drift(workload: str, as_of: datetime | None = None) -> Decision:
     """Check recent windows for drift and late labels for harm; decide and, if need be, tell.
 

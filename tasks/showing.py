@@ -4,7 +4,7 @@ What cannot be shown is left out: a page that does not answer is no reason to fa
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from uuid import UUID
 
@@ -41,13 +41,14 @@ def show_table(workload: Workload, table: Table) -> None:
             create_table_artifact(rows, key=_key(table.name, workload), description=table.title)
 
 
-def show_links(workload: Workload, links: dict[str, str]) -> None:
-    """Put links into MLflow, addresses by their text, on the page of the flow run.
+def show_links(workload: Workload, title: str, links: Mapping[str, str | None]) -> None:
+    """Put links, addresses by their text, on the page of the flow run.
 
     They have no key: what has one is a click further away, behind those of all other runs.
     """
-    if shown(workload):
-        text = "In MLflow: " + ", ".join(f"[{text}]({url})" for text, url in links.items())
+    known = [f"[{text}]({url})" for text, url in links.items() if url]
+    if known and shown(workload):
+        text = f"{title}: " + ", ".join(known)
         with suppress(*_NO_PAGE):
             create_markdown_artifact(text, description=text)
 

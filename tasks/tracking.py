@@ -275,7 +275,7 @@ def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) ->
             f"this {kind}": run_page(page, experiment, run_id),
             "all runs": runs_page(page, experiment),
         }
-        show_links(workload, links)
+        show_links(workload, "In MLflow", links)
 
 
 def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str) -> None:

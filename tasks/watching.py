@@ -23,8 +23,6 @@ from twinloop.scorer import Predictions, Target
 from twinloop.window import Window, window_before
 from twinloop.workload import Workload
 
-DRIFT_EVENT = "twinloop.drift.detected"
-
 
 @dataclass(frozen=True)
 class Labelled:
@@ -211,30 +209,4 @@ def _harm(workload: Workload, loaded: Loaded, labelled: Labelled | None) -> Harm
         alpha=workload.monitoring.alpha,
         tolerance=workload.monitoring.tolerance,
         of_mean=metric.of_mean,
-    )
-
-
-def drift_resource(workload: Workload) -> str:
-    """Name what drifts, as the event says it and an automation listens for it."""
-    return f"twinloop.workload.{workload.id}"
-
-
-@step
-def announce(workload: Workload, decision: Decision, as_of: datetime, run: TrackedRun) -> None:
-    """Tell the world that a retraining is called for."""
-    from prefect.events import emit_event
-
-    emit_event(
-        event=DRIFT_EVENT,
-        resource={
-            "prefect.resource.id": drift_resource(workload),
-            "twinloop.workload": workload.id,
-        },
-        payload={
-            "workload": workload.id,
-            "as_of": as_of.isoformat(),
-            "reason": decision.reasons[0],
-            # The check that found it: however often it is told, one retraining follows.
-            "cause": run.run_id,
-        },
     )

@@ -24,9 +24,14 @@ def pytest_configure() -> None:
     """Keep Prefect and OpenMP as the command does, before anything imports them."""
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "TWINLOOP_WORKLOAD_FILE"):
         os.environ.pop(name, None)
-    place = ROOT / ".prefect" / "tests"
+    place = ROOT / ".prefect" / os.environ.get("PYTEST_XDIST_WORKER", "tests")
     place.mkdir(parents=True, exist_ok=True)  # Prefect makes one folder, not two
     set_environment(place)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that several processes end at about the same time."""
+    items.sort(key=lambda item: not {"services", "browser"} & set(item.path.parts))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,12 +1,12 @@
 """Both pages in a real browser: what is offered, what is shown, and what leads where."""
 
 import re
-import uuid
+import subprocess
+import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -29,11 +29,26 @@ if TYPE_CHECKING:
 # One training and one scoring are enough to look at; the schedule is not to add to them.
 _QUIET = WORKLOAD.replace('"* * * * *"', '"0 5 1 1 *"')
 _PATIENCE = 15_000  # milliseconds
-_DRIFT = {
-    "event": "twinloop.drift.detected",
-    "resource": {"prefect.resource.id": "twinloop.workload.city"},
-    "payload": {"as_of": "2026-02-25T00:00:00Z", "reason": "the test says so", "cause": "check-1"},
-}
+# A check as `watch-drift` runs it, whatever the data say.
+_CHECK = """
+from tasks.servers import set_environment
+from tasks.settings import settings
+set_environment(settings().prefect_home)
+from prefect import flow
+from tasks.announcing import announce
+from tasks.settings import load_workload
+from tasks.tracking import tracked_run
+from twinloop.drift import Decision
+
+@flow(name="watch-drift")
+def check():
+    city, moment = load_workload("city"), datetime(2026, 2, 25, tzinfo=UTC)
+    with tracked_run(city, "monitoring", as_of=moment) as run:
+        told = Decision(action="retrain", reasons=("the test says so",), features=())
+        announce(city, told, moment, run)
+
+check()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -206,22 +221,24 @@ def test_drift_can_be_followed_to_the_version_that_serves(
     """Event, automation, flow run, MLflow run, verdict, version and alias lead to each other."""
     from playwright.sync_api import expect
 
-    now = datetime.now(UTC)
-    told: dict[str, Any] = _DRIFT | {"id": str(uuid.uuid4()), "occurred": now.isoformat()}
-    stack.ask("/events", [told])
+    addresses = {"PREFECT_API_URL": f"{stack.prefect}/api", "MLFLOW_TRACKING_URI": stack.mlflow}
+    subprocess.run(
+        [sys.executable, "-c", _CHECK], check=True, env=stack.environment | addresses, timeout=120
+    )
     until(partial(stack.has_runs, "retrain-model/city", 1), 60)
     retraining = stack.runs("retrain-model/city")[0]["id"]
     assert stack.finished(retraining) == "COMPLETED"
+    check = tags_of(stack.mlflow_runs("tags.`twinloop.kind` = 'monitoring'")[0])
 
-    page.goto(f"{stack.prefect}/v2/events/event/{now:%Y-%m-%d}/{told['id']}")
+    page.goto(f"{stack.prefect}/v2/runs/flow-run/{check['twinloop.prefect_flow_run_id']}")
+    page.get_by_role("tab", name="Artifacts").click()
+    follow(page, "the event")
     expect(page.get_by_text("twinloop.drift.detected").first).to_be_visible()
-
-    page.goto(f"{stack.prefect}/v2/automations")
-    page.get_by_role("link", name="drift detected: retrain city").click()
+    page.locator('a[href*="/automations/automation/"]').first.click()
     deployment = stack.deployment("retrain-model/city")["id"]
     page.locator(f'a[href*="{deployment}"]').first.click()
     page.wait_for_url(f"**/deployment/{deployment}**")
-    page.get_by_role("link", name="retrain city", exact=True).first.click()
+    page.get_by_role("link", name="retrain city 2026-02-25", exact=True).first.click()
     expect(page).to_have_url(re.compile(retraining))
     page.get_by_role("tab", name="Artifacts").click()
     follow(page, "this retraining")

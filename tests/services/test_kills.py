@@ -1,12 +1,11 @@
 """Processes killed in the middle of a run: states stay true, and what was missed is made up for."""
 
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -27,7 +26,12 @@ training: {holdout: 7d, folds: 8, candidates: [baseline, forest, xgboost]}
 inference: {schedule: "0 5 * * *", window: 30d, batch_rows: 1}
 retraining: {cooldown: 1d}
 """
-SERVERS = {"Prefect": ["prefect server"], "MLflow": ["mlflow server", "mlflow.server"]}
+PARTS = {
+    "worker": ["prefect worker start"],
+    "Prefect server": ["prefect server"],
+    "MLflow server": ["mlflow server", "mlflow.server"],
+}
+OUTAGE_SECONDS = 10.0
 QUICK = {"candidates": ["baseline", "linear"], "folds": 2}
 
 
@@ -60,13 +64,37 @@ def begin_training(stack: Stack) -> tuple[str, psutil.Process]:
     return run, psutil.Process(process)
 
 
-def answers(address: str) -> bool:
-    """Tell whether a server is there."""
+def processes_of(stack: Stack, part: str) -> list[psutil.Process]:
+    """List the processes of a server, or of the worker."""
+    found = []
+    for process in stack.family():
+        with suppress(psutil.NoSuchProcess):
+            if any(words in " ".join(process.cmdline()) for words in PARTS[part]):
+                found.append(process)
+    return found
+
+
+@contextmanager
+def unattended(stack: Stack) -> Iterator[None]:
+    """Hold up the command, so that nothing of the stack is started again within a block."""
+    stack.process.send_signal(signal.SIGSTOP)
     try:
-        with socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1])), 1):
-            return True
-    except OSError:
-        return False
+        yield
+    finally:
+        stack.process.send_signal(signal.SIGCONT)
+
+
+def kill_for_ten_seconds(stack: Stack, part: str) -> None:
+    """Kill a part of the stack, and see that it is away for as long as that."""
+    with unattended(stack):
+        for process in processes_of(stack, part):
+            process.kill()
+        killed = time.monotonic()
+        while time.monotonic() - killed < OUTAGE_SECONDS:
+            assert not processes_of(stack, part)
+            time.sleep(0.5)
+    until(lambda: f"the {part} ended with status -9" in stack.log, 30)
+    until(lambda: processes_of(stack, part), 30)
 
 
 def test_a_killed_flow_run_is_crashed_in_both(stack: Stack) -> None:
@@ -88,8 +116,7 @@ def test_a_killed_flow_run_is_crashed_in_both(stack: Stack) -> None:
 def test_a_flow_run_outlives_its_worker(stack: Stack) -> None:
     """The run goes on to its end, and another worker takes the next."""
     run, process = begin_training(stack)
-    stack.part("prefect worker start").kill()
-    until(lambda: "the worker ended with status -9" in stack.log, 30)
+    kill_for_ten_seconds(stack, "worker")
     assert process.is_running()
     assert stack.finished(run, 180) == "COMPLETED"
     assert stack.mlflow_run(run)["info"]["status"] == "FINISHED"
@@ -105,18 +132,12 @@ def progress(stack: Stack, run: str) -> float:
     return float(stack.ask("/artifacts/filter", body)[0]["data"])
 
 
-@pytest.mark.parametrize("server", ["Prefect", "MLflow"])
+@pytest.mark.parametrize("server", ["Prefect server", "MLflow server"])
 def test_a_flow_run_waits_for_a_server_that_comes_back(stack: Stack, server: str) -> None:
-    """A server that is killed and back soon costs a run nothing but time."""
-    address = {"Prefect": stack.prefect, "MLflow": stack.mlflow}[server]
+    """A server that is away for ten seconds and more costs a run nothing but time."""
     run, _ = begin_training(stack)
-    stack.part(f"{server.lower()} server").kill()
-    until(lambda: f"the {server} server ended with status -9" in stack.log, 30)
-    gone = time.monotonic()
-    until(lambda: not answers(address), 20)
-    until(lambda: answers(address), 60)
-    assert time.monotonic() - gone > 1
-    until(lambda: not refuses(stack), 30)
+    kill_for_ten_seconds(stack, server)
+    until(lambda: not refuses(stack), 60)
     assert stack.finished(run, 240) == "COMPLETED"
     assert stack.mlflow_run(run)["info"]["status"] == "FINISHED"
 
@@ -130,6 +151,27 @@ def refuses(stack: Stack) -> bool:
     return False
 
 
+def test_a_run_nobody_hears_of_is_called_crashed(stack: Stack) -> None:
+    """Its worker and its machine gone, the server itself says so; a slow run it leaves alone."""
+    lost, process = begin_training(stack)
+    slow = stack.start("score-batch/city", "2026-06-01T05:00:00Z")
+    until(lambda: stack.state(slow) == "RUNNING", 60)
+    servers = processes_of(stack, "MLflow server")
+    with unattended(stack):
+        # Scoring asks it and waits for an answer.
+        for server in servers:
+            server.suspend()
+        for one in (process, *processes_of(stack, "worker")):
+            one.kill()
+        assert stack.finished(lost, 240) == "CRASHED"
+        assert "no sign of life" in stack.ask(f"/flow_runs/{lost}")["state"]["message"]
+        assert stack.state(slow) == "RUNNING"
+        for server in servers:
+            server.resume()
+    assert stack.finished(slow, 120) == "COMPLETED"
+    until(lambda: stack.mlflow_run(lost)["info"]["status"] == "FAILED", 60)
+
+
 @pytest.fixture(scope="module")
 def environment(stack: Stack) -> dict[str, str]:
     """Stop the stack; what it leaves is where the next ones start."""
@@ -138,35 +180,28 @@ def environment(stack: Stack) -> dict[str, str]:
     return stack.environment
 
 
-@pytest.mark.parametrize("server", ["Prefect", "MLflow"])
-def test_a_server_that_stays_away_ends_the_stack_with_one_error(
-    server: str, environment: dict[str, str]
+@pytest.mark.parametrize("part", ["worker", "Prefect server", "MLflow server"])
+def test_what_stays_away_ends_the_stack_with_one_error(
+    part: str, environment: dict[str, str]
 ) -> None:
-    """Its port taken, it cannot come back: one error, nothing left running, states true later."""
+    """Killed as often as it comes: one error, nothing left running, states true later."""
     stack = bring_up(environment)
     champion = stack.champion()
     run, _ = begin_training(stack)
     everything = stack.family()
-    address = {"Prefect": stack.prefect, "MLflow": stack.mlflow}[server]
-    with socket.socket() as squatter:
-        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
-        def taken() -> bool:
-            for process in stack.family():
+    def ended() -> bool:
+        with suppress(psutil.NoSuchProcess):
+            everything.extend(processes_of(stack, part))
+            for process in processes_of(stack, part):
                 with suppress(psutil.NoSuchProcess):
-                    # Once more where it was quicker, and MLflow's part that holds the port.
-                    if any(w in " ".join(process.cmdline()) for w in SERVERS[server]):
-                        process.kill()
-            with suppress(OSError):
-                squatter.bind(("127.0.0.1", int(address.rsplit(":", 1)[1])))
-                squatter.listen()
-                return True
-            return False
+                    process.kill()
+        return stack.process.poll() is not None
 
-        until(taken, 20)
-        assert stack.process.wait(180) == 1
+    until(ended, 180)
+    assert stack.process.wait() == 1
     assert stack.log.count("error [TL") == 1
-    assert f"the {server} server ended with status" in stack.log
+    assert f"the {part} ended with status" in stack.log
     assert "Traceback" not in stack.log
     assert not [p for p in everything if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert "nothing runs here" in call(environment, "down").stdout
