@@ -62,7 +62,7 @@ def announce(workload: Workload, decision: Decision, as_of: datetime, run: Track
     )
     if event is not None and automation:
         links = {
-            "the event": url_for("received-event", event.id, occurred=event.occurred),
+            "the event": url_for("received-event", event.id, occurred=event.occurred.date()),
             "the automation that answers it": url_for("automation", automation),
         }
         show_links(workload, "Drift calls for a retraining", links)

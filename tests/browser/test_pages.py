@@ -34,6 +34,7 @@ _CHECK = """
 from tasks.servers import set_environment
 from tasks.settings import settings
 set_environment(settings().prefect_home)
+from datetime import UTC, datetime
 from prefect import flow
 from tasks.announcing import announce
 from tasks.settings import load_workload
@@ -43,7 +44,7 @@ from twinloop.drift import Decision
 @flow(name="watch-drift")
 def check():
     city, moment = load_workload("city"), datetime(2026, 2, 25, tzinfo=UTC)
-    with tracked_run(city, "monitoring", as_of=moment) as run:
+    with tracked_run(city, "monitoring", window=None, as_of=moment) as run:
         told = Decision(action="retrain", reasons=("the test says so",), features=())
         announce(city, told, moment, run)
 
