@@ -27,8 +27,9 @@ from sklearn.model_selection import KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-from twinloop import candidates
+from twinloop.boosting import boosting_params
 from twinloop.contract import check_rows, infer_contract
+from twinloop.problem import Problem
 from twinloop.scorer import learn_target
 from twinloop.splitting import Split
 from twinloop.validation import label_rows, validate
@@ -123,8 +124,8 @@ def _table(rows: int) -> pa.Table:
 
 
 def _params() -> dict[str, Any]:
-    problem = candidates.Problem("regression", 0, "rmse", 0, 1)
-    return candidates.boosting_params(problem)
+    problem = Problem("regression", 0, "rmse", 0, 1)
+    return boosting_params(problem)
 
 
 def _binned(table: pa.Table, contract: Any, split: Split) -> list[Any]:

@@ -14,6 +14,7 @@ from tasks.registering import register_version, work_folder
 from tasks.registry import apply_verdict, current_champion
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
+from tasks.tuning import tune_candidates
 from tasks.validating import compare_candidates
 from twinloop.results import TrainingResult
 from twinloop.window import Window
@@ -55,6 +56,7 @@ def train_model(
         findings = inspect_snapshot(spec, snapshot, run)
         champion = current_champion(spec)
         board = compare_candidates(spec, snapshot, span, work, run)
+        board = tune_candidates(spec, snapshot, board, champion, span, work, run)
         model = fit_winner(spec, snapshot, board, span, work, run)
         verdict = judge(spec, snapshot, model, champion, run)
         version = register_version(spec, snapshot, model, verdict, run)

@@ -4,9 +4,9 @@ import importlib
 import inspect
 from typing import Any
 
-from twinloop.candidates import Make, Problem
 from twinloop.encoding import Encoding
 from twinloop.errors import WorkloadError, nearest
+from twinloop.problem import Make, Problem
 from twinloop.scorer import refuse_unloadable
 from twinloop.workload import OwnEstimator, Workload
 

@@ -12,17 +12,19 @@ from tasks.registering import ModelFiles, save_model
 from tasks.settings import settings
 from tasks.tracking import TrackedRun
 from tasks.validating import OutOfFold, cross_validate, open_study, out_of_fold
-from twinloop.candidates import importance
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
+from twinloop.importance import importance
 from twinloop.learning_curve import SHARES, CurvePoint, affordable
 from twinloop.logplan import Text, model_card, plan_training
 from twinloop.profile import Reference, combine, learn_binning, window_numbers
+from twinloop.recipe import Recipe
 from twinloop.results import Leaderboard
 from twinloop.rule import Rule, learn_rule
 from twinloop.scoreplan import card_notes, plan_curve, plan_rule, plan_slices
 from twinloop.scorer import Predictions, Scorer, Target
 from twinloop.slices import SliceReport, score_slices, slice_columns, slice_rows
 from twinloop.splitting import Split
+from twinloop.tuneplan import plan_recipe
 from twinloop.validation import fit_rows, times_of
 from twinloop.window import Window
 from twinloop.workload import Workload
@@ -52,11 +54,12 @@ def fit_winner(
     rule = _learn_rule(unseen, rows, target, split, workload)
     # The folds' bin edges know of rows that these fits must not know of.
     rows_apart, threads = replace(study.rows, edge_rows=None), settings().threads
-    plain = fit_rows(rows_apart, name, split.train, threads=threads)
+    recipe = board.winner.recipe
+    plain = fit_rows(rows_apart, name, split.train, threads=threads, recipe=recipe)
     judged = replace(plain, rule=rule)
     latest = split.served if workload.refits else split.train
     served = (
-        replace(fit_rows(rows_apart, name, latest, threads=threads), rule=rule)
+        replace(fit_rows(rows_apart, name, latest, threads=threads, recipe=recipe), rule=rule)
         if workload.refits
         else judged
     )
@@ -67,6 +70,8 @@ def fit_winner(
     losses = _block_losses(y, predictions, loss_blocks(held, workload), workload)
     reference = _reference(judged, rows, judged.decided(unseen.predictions), losses, workload)
     run.log(plan_training(workload, board, target, (y, predictions, times), score, reference))
+    if recipe is not None:
+        run.log(plan_recipe(recipe))
     run.log(plan_rule(rule, y, before.probability, predictions.probability))
     slices = _slices(judged, held, y, predictions, reference, workload)
     run.log(plan_slices(slices, workload.metric))
@@ -82,9 +87,9 @@ def fit_winner(
         card_notes(rule, slices, workload),
     )
     run.log([Text("model_card.md", card)])
-    return save_model(
-        work, served, judged, snapshot, reference, score, _until(table, latest, workload), held
-    )
+    until = _until(table, latest, workload)
+    files = save_model(work, served, judged, snapshot, reference, score, until, held)
+    return files.model_copy(update={"recipe": recipe or Recipe(candidate=name)})
 
 
 def _learn_rule(
@@ -127,7 +132,9 @@ def _learning_curve(
     points = []
     for share in SHARES:
         folder = work / f"{winner.name}-{share:g}"
-        result = cross_validate(workload, snapshot, winner.name, folder, share=share)
+        result = cross_validate(
+            workload, snapshot, winner.name, folder, share=share, recipe=winner.recipe
+        )
         points.append(CurvePoint(share=share, result=result, overlap=winner.overlap))
     return (*points, CurvePoint(share=1.0, result=winner, overlap=winner.overlap))
 

@@ -63,7 +63,8 @@ def champion_history(workload: Workload) -> ChampionHistory:
 
 def recent_runs(workload: Workload, limit: int, kind: str | None) -> Runs:
     """Read the newest runs of a workload's experiment."""
-    where = f"tags.`twinloop.kind` = '{kind}'" if kind else ""
+    # Of trials there are hundreds; whoever asks for them gets them.
+    where = f"tags.`twinloop.kind` = '{kind}'" if kind else "tags.`twinloop.kind` != 'trial'"
     return Runs(
         experiment=workload.experiment,
         currency=workload.prices.currency,

@@ -20,6 +20,7 @@ from twinloop.contract import Contract
 from twinloop.errors import RegistryError
 from twinloop.logplan import Param, Tag
 from twinloop.profile import Reference
+from twinloop.recipe import Recipe
 from twinloop.scorer import Scorer, files_digest, from_files, to_files
 from twinloop.verdict import Verdict
 from twinloop.workload import Frozen, Workload
@@ -45,6 +46,8 @@ class ModelFiles(Frozen):
         The metric on the holdout.
     until
         Time of the newest row it was fitted on, microseconds since 1970; None without time.
+    recipe
+        What was fitted.
     """
 
     folder: Path
@@ -52,6 +55,7 @@ class ModelFiles(Frozen):
     score: float
     until: int | None
     rows: int
+    recipe: Recipe | None = None
 
     def judged(self, trusted: tuple[str, ...] = ()) -> Scorer:
         """Return the model that the holdout has judged: it never saw its rows."""
@@ -130,6 +134,7 @@ def register_version(
         "trained_at": run.as_of.isoformat(),
         "verdict": verdict.outcome,
         "verdict_reason": verdict.reason,
+        "recipe": model.recipe.model_dump_json() if model.recipe else "",
     }
     run.log([Param("data_digest", snapshot.digest), Tag("twinloop.data_digest", snapshot.digest)])
     info = _log_model(workload, snapshot, model, run)

@@ -28,7 +28,7 @@ TAG = "twinloop."
 
 
 class ServedVersion(Frozen):
-    """A handle to a registered version."""
+    """A handle to a registered version; `recipe` is what was fitted, as JSON."""
 
     name: str
     version: str
@@ -41,6 +41,7 @@ class ServedVersion(Frozen):
     holdout: str
     data_digest: str
     trained_at: datetime
+    recipe: str = ""
 
     @property
     def label(self) -> str:
@@ -153,6 +154,8 @@ def handle(found: "ModelVersion") -> ServedVersion:
         holdout=tags["holdout"],
         data_digest=tags["data_digest"],
         trained_at=datetime.fromisoformat(tags["trained_at"]),
+        # Versions of before tuning have none.
+        recipe=tags.get("recipe", ""),
     )
 
 

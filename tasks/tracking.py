@@ -31,6 +31,8 @@ Kind = Literal[
     "preparation",
     "training",
     "candidate",
+    "tuning",
+    "trial",
     "inference",
     "monitoring",
     "retraining",
@@ -42,6 +44,8 @@ _VERBS: dict[Kind, str] = {
     "preparation": "prepare",
     "training": "train",
     "candidate": "try",
+    "tuning": "tune",
+    "trial": "trial",
     "inference": "score",
     "monitoring": "watch",
     "retraining": "retrain",
@@ -213,7 +217,7 @@ def tracked_run(
         if _CURRENT.get() is None:
             offer_view(mlflow_client, experiment, workload)
         name = " ".join(filter(None, (_VERBS[kind], workload.id, what, format_instant(as_of))))
-        tags = _tags(workload, kind, window, as_of)
+        tags = run_tags(workload, kind, window, as_of)
         run_id = mlflow_client.create_run(experiment, run_name=name, tags=tags).info.run_id
         replay = tags.get("twinloop.replay", "")
         if kind == "replay" and not replay:
@@ -241,7 +245,10 @@ def tracked_run(
             _close(mlflow_client, run, status)
 
 
-def _tags(workload: Workload, kind: Kind, window: Window | None, as_of: datetime) -> dict[str, Any]:
+def run_tags(
+    workload: Workload, kind: Kind, window: Window | None, as_of: datetime
+) -> dict[str, Any]:
+    """Return the tags that every run has; its parent is the run that is open here."""
     from prefect.runtime import flow_run
 
     tags = {
@@ -270,7 +277,7 @@ def _tags(workload: Workload, kind: Kind, window: Window | None, as_of: datetime
 def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) -> None:
     """Put links to MLflow on the page of the flow run, where MLflow has pages."""
     page = settings().mlflow_page or settings().mlflow_uri
-    if page.startswith("http") and kind not in ("candidate", "promotion"):
+    if page.startswith("http") and kind not in ("candidate", "tuning", "promotion"):
         links = {
             f"this {kind}": run_page(page, experiment, run_id),
             "all runs": runs_page(page, experiment),
@@ -286,9 +293,23 @@ def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str) -> None:
 
 def log_items(run_id: str, items: Iterable[LogItem]) -> None:
     """Log a plan: numbers and words in one batch, files one by one."""
+    mlflow_client, planned = client(), list(items)
+    metrics, params, tags = run_entities(planned)
+    for item in planned:
+        match item:
+            case Text(path, content):
+                mlflow_client.log_text(run_id, content, path)
+            case Plot(path, figure):
+                mlflow_client.log_figure(run_id, figure, path, save_kwargs={"dpi": 100})
+    for start in range(0, max(len(metrics), len(params), len(tags)), _BATCH):
+        part = slice(start, start + _BATCH)
+        mlflow_client.log_batch(run_id, metrics[part], params[part], tags[part])
+
+
+def run_entities(items: Iterable[LogItem]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return the numbers, settings and words of a plan as MLflow's metrics, params and tags."""
     from mlflow import entities
 
-    mlflow_client = client()
     now = int(time.time() * 1000)
     metrics, params, tags = [], [], []
     for item in items:
@@ -299,13 +320,7 @@ def log_items(run_id: str, items: Iterable[LogItem]) -> None:
                 params.append(entities.Param(name, str(value)))
             case Tag(name, text):
                 tags.append(entities.RunTag(name, text))
-            case Text(path, content):
-                mlflow_client.log_text(run_id, content, path)
-            case Plot(path, figure):
-                mlflow_client.log_figure(run_id, figure, path, save_kwargs={"dpi": 100})
-    for start in range(0, max(len(metrics), len(params), len(tags)), _BATCH):
-        part = slice(start, start + _BATCH)
-        mlflow_client.log_batch(run_id, metrics[part], params[part], tags[part])
+    return metrics, params, tags
 
 
 def _this_process() -> str:

@@ -27,6 +27,7 @@ from twinloop.costs import bill
 from twinloop.evaluation import METRICS
 from twinloop.learning_curve import part_of_folds
 from twinloop.logplan import plan_candidate
+from twinloop.recipe import Recipe
 from twinloop.results import CandidateResult, FoldScore, Footprint, Leaderboard, rank
 from twinloop.scorer import Predictions, Target, learn_target
 from twinloop.splitting import Split, split_rows
@@ -75,6 +76,23 @@ def folds_of(workload: Workload, snapshot: Snapshot, share: float) -> Split:
     groups = study.table.column(workload.group).to_numpy() if by_group else None
     times = times_of(study.table, workload)
     return part_of_folds(study.split, share, times=times, groups=groups, seed=workload.seed)
+
+
+def search_folds(
+    workload: Workload, snapshot: Snapshot
+) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Return the folds that tuning searches by: one draw.
+
+    By chance it is one more than candidates are compared by: what suits this draw by luck has to
+    show itself on another, and the score of what was tuned is less flattered. By time there is one
+    way only to draw them.
+    """
+    study, training = open_study(workload, snapshot), workload.training
+    if workload.split == "time":
+        return study.split.folds
+    more = training.model_copy(update={"repeats": training.repeats + 1})
+    drawn = split_table(study.table, study.target, workload.model_copy(update={"training": more}))
+    return drawn.folds[-training.folds :]
 
 
 def split_table(table: pa.Table, target: Target, workload: Workload) -> Split:
@@ -149,7 +167,7 @@ def compare_candidates(
 
     Predictions of the folds' validation rows are left in `work`.
     """
-    split = open_study(workload, snapshot).split
+    split, began = open_study(workload, snapshot).split, time.monotonic()
     deadline = time.monotonic() + 60 * workload.training.budget.minutes
     results: list[CandidateResult] = []
     skipped: list[AnyCandidate] = []
@@ -161,15 +179,17 @@ def compare_candidates(
             if len(results) > 1 and time.monotonic() > deadline:
                 skipped.append(name)
                 continue
-            with tracked_run(
-                workload, "candidate", window=window, as_of=run.as_of, what=name
-            ) as child:
-                result = cross_validate(
-                    workload, snapshot, name, work / name, advance=lambda: tell(next(done) / steps)
+            results.append(
+                try_candidate(
+                    workload,
+                    snapshot,
+                    window,
+                    name,
+                    work,
+                    run,
+                    advance=lambda: tell(next(done) / steps),
                 )
-                child.rows = result.rows
-                child.log(plan_candidate(result))
-            results.append(result)
+            )
     ranked = rank(results)
     return Leaderboard(
         candidates=ranked,
@@ -177,7 +197,29 @@ def compare_candidates(
         split=split.description,
         choice=choose(ranked, workload.training.choice),
         currency=workload.prices.currency,
+        seconds=time.monotonic() - began,
     )
+
+
+def try_candidate(
+    workload: Workload,
+    snapshot: Snapshot,
+    window: Window | None,
+    name: AnyCandidate,
+    work: Path,
+    run: TrackedRun,
+    *,
+    recipe: Recipe | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> CandidateResult:
+    """Cross-validate a candidate in a child run, into a folder of its name under `work`."""
+    with tracked_run(workload, "candidate", window=window, as_of=run.as_of, what=name) as child:
+        result = cross_validate(
+            workload, snapshot, name, work / name, recipe=recipe, advance=advance
+        )
+        child.rows = result.rows
+        child.log(plan_candidate(result))
+    return result
 
 
 def cross_validate(
@@ -187,6 +229,7 @@ def cross_validate(
     folder: Path,
     *,
     share: float = 1.0,
+    recipe: Recipe | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> CandidateResult:
     """Fit a candidate in every fold, as many folds at a time as there are cores.
@@ -203,15 +246,17 @@ def cross_validate(
         Made, for the predictions of the folds' validation rows.
     share
         Of the rows that each fold fits.
+    recipe
+        What is fitted; None: the candidate as it is shipped.
     advance
         Called after each fold.
     """
     rows, folds = open_study(workload, snapshot).rows, folds_of(workload, snapshot, share).folds
-    workers, threads = _share_cores(len(folds), rows.matrix.X.nbytes)
+    workers, threads = share_cores(len(folds), rows.matrix.X.nbytes)
     folder.mkdir(parents=True, exist_ok=True)
     with threadpool_limits(threads), _threads(workers) as runner:
         given: dict[str, Any] = {"workload": workload, "snapshot": snapshot, "name": name}
-        given |= {"share": share, "threads": threads, "folder": folder}
+        given |= {"share": share, "threads": threads, "folder": folder, "recipe": recipe}
         futures = [runner.submit(validate_fold, given | {"number": i}) for i in range(len(folds))]
         done: list[FoldResult] = []
         for future in futures:
@@ -225,6 +270,7 @@ def cross_validate(
         predict_seconds=sum(d.predict_seconds for d in done),
         rows=sum(len(valid) for _, valid in folds),
         footprint=_footprint(done, workload),
+        recipe=recipe,
     )
 
 
@@ -241,8 +287,16 @@ def _threads(workers: int) -> ThreadPoolTaskRunner[FoldResult]:
     return ThreadPoolTaskRunner(max_workers=workers)
 
 
-def _share_cores(n_folds: int, n_bytes: int) -> tuple[int, int]:
-    """Return how many folds to fit at a time, and the cores of each: bounded by memory, too."""
+def share_cores(n_folds: int, n_bytes: int) -> tuple[int, int]:
+    """Return how many fits to run at a time, and the cores of each: bounded by memory, too.
+
+    Parameters
+    ----------
+    n_folds
+        How many there are to run.
+    n_bytes
+        Of the rows.
+    """
     cores = settings().threads
     room = psutil.virtual_memory().available / 2 / (_COPIES * max(n_bytes, 1))
     workers = max(1, min(cores, n_folds, int(room)))
@@ -258,11 +312,12 @@ def validate_fold(
     share: float,
     threads: int,
     folder: Path,
+    recipe: Recipe | None = None,
 ) -> FoldResult:
     """Fit a candidate on the rows of one fold and predict its validation rows, into `folder`."""
     study, folds = open_study(workload, snapshot), folds_of(workload, snapshot, share).folds
     train, valid = folds[number]
-    fold = validate(study.rows, name, train, valid, threads=threads)
+    fold = validate(study.rows, name, train, valid, threads=threads, recipe=recipe)
     OutOfFold(valid, fold.predictions).save(folder / f"{number}.npz")
     footprint = None
     if share == 1 and number == len(folds) - 1:

@@ -74,7 +74,7 @@ def remarks(board: Leaderboard) -> tuple[str, ...]:
             f"{winner.name} overfits: {winner.metric} {winner.train:.4g} on the rows it was fitted "
             f"on, {winner.valid:.4g} on new ones; only the latter is to be expected"
         )
-    return tuple(said)
+    return (*said, *board.searches)
 
 
 LEGEND = (

@@ -6,6 +6,7 @@ import statistics
 from twinloop.evaluation import METRICS
 from twinloop.intervals import corrected_error, t_interval
 from twinloop.leakage import Finding
+from twinloop.recipe import Recipe
 from twinloop.verdict import Verdict
 from twinloop.workload import AnyCandidate, Frozen
 
@@ -50,6 +51,8 @@ class CandidateResult(Frozen):
         Rows predicted, all folds together.
     footprint
         None in boards written before it was measured.
+    recipe
+        What was fitted; None: the candidate as it is shipped.
     """
 
     name: AnyCandidate
@@ -59,6 +62,7 @@ class CandidateResult(Frozen):
     predict_seconds: float
     rows: int
     footprint: Footprint | None = None
+    recipe: Recipe | None = None
 
     @property
     def valid(self) -> float:
@@ -168,6 +172,10 @@ class Leaderboard(Frozen):
         See `twinloop.choice.choose`; None: the best.
     currency
         Of what fits cost.
+    seconds
+        Wall time that the comparison took.
+    searches
+        What tuning did, a sentence for each candidate that was tuned.
     """
 
     candidates: tuple[CandidateResult, ...]
@@ -175,6 +183,8 @@ class Leaderboard(Frozen):
     split: str = ""
     choice: Choice | None = None
     currency: str = ""
+    seconds: float = 0.0
+    searches: tuple[str, ...] = ()
 
     @property
     def winner(self) -> CandidateResult:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from twinloop.candidates import EDGE_ROWS, Make, Problem, Rows, evenly, fit_candidate
+from twinloop.boosting import EDGE_ROWS, evenly
+from twinloop.candidates import fit_candidate
 from twinloop.contract import Contract
 from twinloop.encoding import SharedMatrix, share
 from twinloop.evaluation import METRICS
+from twinloop.problem import Make, Problem, Rows
+from twinloop.recipe import Recipe
 from twinloop.results import FoldScore
 from twinloop.scorer import Predictions, Scorer, Target, refuse_unloadable
 from twinloop.splitting import Split
@@ -116,6 +119,7 @@ def fit_rows(
     *,
     threads: int,
     rounds: int | None = None,
+    recipe: Recipe | None = None,
 ) -> Scorer:
     """Fit encoding and estimator on some rows, and only on these.
 
@@ -131,22 +135,34 @@ def fit_rows(
         Cores the estimator may use.
     rounds
         How many trees XGBoost grows; None: as many as do good.
+    recipe
+        Settings, and which rows count how much; None: as shipped, and as the workload says.
 
     Raises
     ------
     WorkloadError
         If an estimator of the user's own answers oddly, or could not be loaded again.
     """
+    recipe = recipe or Recipe(candidate=name)
+    name = recipe.candidate
     chosen = np.arange(len(rows.y)) if train is None else train
+    chosen = recipe.newest(chosen, rows.about.times)
     encoding = rows.matrix.fit(chosen)
     edges = None if rows.edge_rows is None else rows.matrix.encode(rows.edge_rows, encoding)
     target, workload = rows.target, rows.workload
     problem = Problem(
-        target.task, len(target.classes), workload.metric, workload.seed, threads, edges, rounds
+        target.task,
+        len(target.classes),
+        workload.metric,
+        workload.seed,
+        threads,
+        edges,
+        rounds,
+        recipe.params,
     )
     y = rows.y[chosen]
     learned = np.log1p(y) if target.log else y
-    about = _about(rows, chosen, problem.n_classes)
+    about = _about(rows, chosen, problem.n_classes, recipe)
     X = rows.matrix.encode(chosen, encoding)
     predictor = fit_candidate(name, X, learned, encoding, problem, about, rows.own)
     if name in (rows.own or {}):
@@ -155,11 +171,21 @@ def fit_rows(
     return Scorer(encoding, predictor, target)
 
 
-def _about(rows: LabelledRows, chosen: np.ndarray, n_classes: int) -> Rows:
+def _about(rows: LabelledRows, chosen: np.ndarray, n_classes: int, recipe: Recipe) -> Rows:
     times, groups = (
         None if v is None else v[chosen] for v in (rows.about.times, rows.about.groups)
     )
-    return Rows(row_weights(rows.y[chosen], times, n_classes, rows.workload), times, groups)
+    weight = row_weights(rows.y[chosen], times, n_classes, rows.workload, recipe.half_life)
+    return Rows(weight, times, groups)
+
+
+def score_fold(
+    rows: LabelledRows, recipe: Recipe, train: np.ndarray, valid: np.ndarray, *, threads: int
+) -> float:
+    """Fit a recipe on some rows, and return its metric on others: what a trial is judged by."""
+    scorer = fit_rows(rows, recipe.candidate, train, threads=threads, recipe=recipe)
+    predictions = scorer.predict_matrix(rows.matrix.encode(valid, scorer.encoding))
+    return METRICS[rows.workload.metric].score(rows.y[valid], predictions)
 
 
 @dataclass(frozen=True)
@@ -192,6 +218,7 @@ def validate(
     *,
     threads: int,
     rounds: int | None = None,
+    recipe: Recipe | None = None,
 ) -> Fold:
     """Fit a candidate on some rows and predict others.
 
@@ -210,13 +237,15 @@ def validate(
         Cores the estimator may use.
     rounds
         How many trees XGBoost grows; None: as many as do good.
+    recipe
+        What is fitted; None: the candidate as shipped.
     """
     metric = METRICS[rows.workload.metric]
     # Folds are fitted side by side: what the process uses is not this one's alone. Where a fit has
     # several threads, it has the process for itself.
     clock = time.thread_time if threads == 1 else time.process_time
     start, busy = time.perf_counter(), clock()
-    scorer = fit_rows(rows, name, train, threads=threads, rounds=rounds)
+    scorer = fit_rows(rows, name, train, threads=threads, rounds=rounds, recipe=recipe)
     fitted, busy = time.perf_counter(), clock() - busy
     predictions = scorer.predict_matrix(rows.matrix.encode(valid, scorer.encoding))
     predicted = time.perf_counter()

@@ -1,5 +1,7 @@
 """Weighting: how much each fitted row counts."""
 
+from datetime import timedelta
+
 import numpy as np
 
 from twinloop.workload import Workload
@@ -9,7 +11,11 @@ _MOST_HALVES = 30.0
 
 
 def row_weights(
-    y: np.ndarray, times: np.ndarray | None, n_classes: int, workload: Workload
+    y: np.ndarray,
+    times: np.ndarray | None,
+    n_classes: int,
+    workload: Workload,
+    half_life: timedelta | None = None,
 ) -> np.ndarray | None:
     """Return the weights of fitted rows, or None where all count alike.
 
@@ -26,13 +32,15 @@ def row_weights(
         0 for regression.
     workload
         Says whether rows age and classes are balanced.
+    half_life
+        In place of the workload's.
 
     Returns
     -------
     np.ndarray of float64, shape (n_rows,), or None
         Above 0, with mean 1: penalties and least weights of leaves mean what they mean without.
     """
-    half_life = workload.training.half_life
+    half_life = half_life or workload.training.half_life
     weight = np.ones(len(y))
     if half_life is not None and times is not None:
         ages = (times.max() - times) / (half_life.total_seconds() * 1e6)

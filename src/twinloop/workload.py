@@ -30,12 +30,17 @@ CandidateName = Literal["baseline", "seasonal", "linear", "forest", "boosting", 
 CANDIDATE_NAMES: tuple[CandidateName, ...] = get_args(CandidateName)
 # A shipped candidate, or the name a workload gives to an estimator of its own: never a path.
 OwnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
-AnyCandidate = CandidateName | OwnName
+# Candidates with settings to search, and what they are called once they were searched.
+TunableName = Literal["linear", "forest", "boosting", "xgboost"]
+TunedName = Literal["linear-tuned", "forest-tuned", "boosting-tuned", "xgboost-tuned"]
+AnyCandidate = CandidateName | TunedName | OwnName
 # Types a model file may name: dotted, as skops spells them.
 TypeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 _NO_SEASONS = "candidate 'seasonal' needs a time column, and 'hour' or 'weekday' in the calendar"
 _DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 ChoiceRule = Literal["best", "cheapest"]
+# Where seconds or money are to end a search; more trials gain little.
+_MOST_TRIALS = 100
 
 METRICS_BY_TASK: dict[Task, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "rmsle", "r2"),
@@ -122,6 +127,41 @@ class Budget(Frozen):
     minutes: float = Field(10.0, gt=0, description="No further candidate starts after this long")
 
 
+class Tuning(Frozen):
+    """The search for better settings: what is searched, and which budget ends it."""
+
+    candidates: tuple[TunableName, ...] = Field(
+        ("xgboost",), description="Which candidates are tuned, of those that compete"
+    )
+    trials: int | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description="Settings tried for each; 0: no tuning; none: 100, if there is another budget",
+    )
+    minutes: float | None = Field(None, gt=0, description="What all searches together may take")
+    money: float | None = Field(None, gt=0, description="What their fits may cost, by the prices")
+    recency: Literal["auto", "none"] = Field(
+        "auto",
+        description="auto: where rows have time, how fast they age and how far back they reach "
+        "are tuned too",
+    )
+
+    @field_validator("candidates")
+    @classmethod
+    def _some(cls, value: tuple[TunableName, ...]) -> tuple[TunableName, ...]:
+        if not value:
+            raise ValueError("no candidate to tune is named; set trials to 0 to tune none")
+        return tuple(dict.fromkeys(value))
+
+    @property
+    def most_trials(self) -> int:
+        """Trials of each candidate; 0 where nothing is tuned."""
+        if self.trials is not None:
+            return self.trials
+        return _MOST_TRIALS if self.minutes or self.money else 0
+
+
 class OwnEstimator(Frozen):
     """An estimator of the user's own: a function or class that makes one.
 
@@ -198,6 +238,7 @@ class Training(Frozen):
         False, description="Whether the winner is fitted on parts of the folds, too"
     )
     budget: Budget = Budget()
+    tuning: Tuning = Tuning()
     checks: Checks = Checks()
 
     @field_validator("estimators")
@@ -370,6 +411,7 @@ class Workload(Frozen):
             object.__setattr__(self, "training", training.model_copy(update={"candidates": names}))
         elif "seasonal" in training.candidates and not self.seasons:
             raise ValueError(_NO_SEASONS)
+        _fits_tuning(self)
         return self
 
     def time_part(self, name: str) -> str | None:
@@ -404,6 +446,17 @@ class Workload(Frozen):
         if self.training.refit == "auto":
             return self.time is not None
         return self.training.refit == "all"
+
+    @property
+    def tuned(self) -> tuple[TunableName, ...]:
+        """Candidates that are tuned: those named that compete; empty without tuning."""
+        tuning, competing = self.training.tuning, self.training.candidates
+        return tuple(c for c in tuning.candidates if tuning.most_trials and c in competing)
+
+    @property
+    def tunes_recency(self) -> bool:
+        """Whether tuning looks for how much older rows are worth, too."""
+        return self.time is not None and self.training.tuning.recency == "auto"
 
     @property
     def seasons(self) -> tuple[str, ...]:
@@ -475,6 +528,20 @@ def _fits_chance(training: Training, split: str) -> None:
         )
 
 
+def _fits_tuning(workload: Workload) -> None:
+    tuning, candidates = workload.training.tuning, workload.training.candidates
+    if tuning.most_trials and not workload.tuned:
+        raise ValueError(
+            f"training.tuning.candidates are {', '.join(tuning.candidates)} but none of them is "
+            f"among training.candidates, {', '.join(candidates)}; name one that competes"
+        )
+    if "linear" in workload.tuned and workload.task == "regression" and not workload.tunes_recency:
+        raise ValueError(
+            "training.tuning.candidates names 'linear', which has nothing to tune here: every fit "
+            "finds its penalty by itself; leave it out"
+        )
+
+
 class Overrides(Frozen):
     """What a person may change for one run."""
 
@@ -484,6 +551,9 @@ class Overrides(Frozen):
     )
     folds: int | None = Field(None, ge=2, le=50, description="Folds of the cross-validation")
     budget_minutes: float | None = Field(None, gt=0, description="No candidate starts after this")
+    trials: int | None = Field(
+        None, ge=0, le=10_000, description="Settings tried for each tuned candidate; 0: no tuning"
+    )
 
     def apply(self, workload: Workload) -> Workload:
         """Return the workload with these changes.
@@ -491,7 +561,8 @@ class Overrides(Frozen):
         Raises
         ------
         WorkloadError
-            If a candidate is neither shipped nor an estimator of the workload.
+            If a candidate is neither shipped nor an estimator of the workload, or none of those
+            that compete can be tuned.
         """
         changes: dict[str, Any] = {
             name: value
@@ -500,6 +571,8 @@ class Overrides(Frozen):
         }
         if self.budget_minutes is not None:
             changes["budget"] = {"minutes": self.budget_minutes}
+        if self.trials is not None:
+            changes["tuning"] = workload.training.tuning.model_dump() | {"trials": self.trials}
         if not changes:
             return workload
         try:
@@ -509,4 +582,10 @@ class Overrides(Frozen):
             raise WorkloadError(f"overrides of {workload.name!r}: {reason}") from err
         if "seasonal" in training.candidates and not workload.seasons:
             raise WorkloadError(f"overrides of {workload.name!r}: {_NO_SEASONS}")
-        return workload.model_copy(update={"training": training})
+        changed = workload.model_copy(update={"training": training})
+        if self.trials:
+            try:
+                _fits_tuning(changed)
+            except ValueError as err:
+                raise WorkloadError(f"overrides of {workload.name!r}: {err}") from err
+        return changed

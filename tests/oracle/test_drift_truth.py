@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from twinloop.candidates import importance
 from twinloop.contract import Contract, check_rows, infer_contract
 from twinloop.drift import FeatureDrift, Harm, compare_profiles, decide
+from twinloop.importance import importance
 from twinloop.profile import Reference, combine, learn_binning, window_numbers
 from twinloop.scorer import Scorer, learn_target
 from twinloop.simulate import BATTERY, FAHRENHEIT, simulate_bikes

@@ -10,9 +10,10 @@ import xgboost as xgb
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from twinloop.candidates import Problem, Rows, fit_candidate
+from twinloop.candidates import fit_candidate
 from twinloop.contract import infer_contract
 from twinloop.encoding import Encoding, Feature
+from twinloop.problem import Problem, Rows
 from twinloop.scorer import Scorer, learn_target
 from twinloop.splitting import split_rows
 from twinloop.stopping import SHARE, stopping_rows

@@ -5,8 +5,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from twinloop.candidates import Predictor, Problem, fit_candidate, importance
+from twinloop.candidates import Predictor, fit_candidate
 from twinloop.encoding import Encoding, Feature
+from twinloop.importance import importance
+from twinloop.problem import Problem
 from twinloop.workload import CandidateName, Task
 
 # They look at no feature but the calendar's, which there is none of here.
@@ -121,3 +123,13 @@ def test_the_same_rows_get_the_same_answer_to_the_last_bit(name: CandidateName) 
     X = matrix(2000)
     answers = {model.predict(X).tobytes() for _ in range(20)}
     assert len(answers) == 1
+
+
+def test_xgboost_stops_early_by_the_edges_it_is_given() -> None:
+    """Rows that stop it fall into the bins of those it learns from, whosever edges these are."""
+    draw = np.random.default_rng(5)
+    X = draw.normal(size=(400, 4)).astype(np.float32)
+    y = X[:, 2] + draw.normal(size=400)
+    problem = Problem("regression", 0, "rmse", seed=0, threads=1, edges=X[:50])
+    model = fit_candidate("xgboost", X, y, ENCODING, problem).model
+    assert 0 < model.num_boosted_rounds() < 100

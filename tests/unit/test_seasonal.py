@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinloop.candidates import Problem, fit_candidate
+from twinloop.candidates import fit_candidate
 from twinloop.encoding import Encoding, Feature
+from twinloop.problem import Problem
 from twinloop.seasonal import SeasonalNaive
 
 ENCODING = Encoding(

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
-from twinloop.candidates import Predictor, Problem, Rows, fit_candidate
+from twinloop.candidates import Predictor, fit_candidate
 from twinloop.encoding import Encoding, Feature
+from twinloop.problem import Problem, Rows
 from twinloop.weighting import row_weights
 from twinloop.workload import AnyCandidate, Workload
 

@@ -1,0 +1,61 @@
+"""The problem: what an estimator must know before it sees rows, and of the rows besides them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from twinloop.encoding import Encoding
+from twinloop.workload import Task
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What an estimator must know before it sees rows.
+
+    Attributes
+    ----------
+    edges : np.ndarray of float32, shape (n, n_features), or None
+        Rows whose quantiles become the bin edges of XGBoost's trees; None: some of those fitted.
+    rounds
+        How many trees XGBoost grows; None: as many as do good.
+    params
+        Settings of the estimator that are not the shipped ones, by name: see `twinloop.tuning`.
+    """
+
+    task: Task
+    n_classes: int
+    metric: str
+    seed: int
+    threads: int
+    edges: np.ndarray | None = None
+    rounds: int | None = None
+    params: Mapping[str, float | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is known of fitted rows besides features and target; each may be None.
+
+    Attributes
+    ----------
+    weight : np.ndarray of float64, shape (n_rows,)
+        How much each counts.
+    times : np.ndarray of int64, shape (n_rows,)
+        Microseconds since 1970.
+    groups : np.ndarray of int64, shape (n_rows,)
+        Codes of groups.
+    """
+
+    weight: np.ndarray | None = None
+    times: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    def weight_of(self, places: np.ndarray) -> np.ndarray | None:
+        """Return the weights of some rows, if there are any."""
+        return None if self.weight is None else self.weight[places]
+
+
+# Makes an unfitted estimator of the user's own.
+Make = Callable[[Encoding, Problem], Any]

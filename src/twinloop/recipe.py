@@ -1,0 +1,44 @@
+"""Recipe: what is fitted beyond a candidate's name: settings, and which rows count."""
+
+from datetime import timedelta
+
+import numpy as np
+from pydantic import Field
+
+from twinloop.workload import AnyCandidate, Frozen
+
+
+class Recipe(Frozen):
+    """Settings of an estimator, and how much older rows are worth to it.
+
+    Attributes
+    ----------
+    candidate
+        Whose settings: a shipped candidate, or an estimator of the user's own.
+    params
+        By the library's names; what is not here is as shipped.
+    half_life
+        Age at which a row weighs half as much as the newest; None: as the workload says.
+    recent
+        Rows further back than this from the newest are not fitted; None: all that there are.
+    """
+
+    candidate: AnyCandidate
+    params: dict[str, int | float] = Field(default_factory=dict)
+    half_life: timedelta | None = None
+    recent: timedelta | None = None
+
+    def newest(self, chosen: np.ndarray, times: np.ndarray | None) -> np.ndarray:
+        """Return the rows that are recent enough.
+
+        Parameters
+        ----------
+        chosen : np.ndarray of int64, shape (n,)
+            Places of the rows to choose from.
+        times : np.ndarray of int64, shape (n_rows,), or None
+            Of all rows, microseconds since 1970; None: all of them are kept.
+        """
+        if self.recent is None or times is None or len(chosen) == 0:
+            return chosen
+        first = times[chosen].max() - self.recent // timedelta(microseconds=1)
+        return chosen[times[chosen] >= first]
