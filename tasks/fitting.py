@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from tasks.ensembling import cross_validate_again
 from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles, save_model
 from tasks.settings import settings
 from tasks.tracking import TrackedRun
-from tasks.validating import OutOfFold, cross_validate, open_study, out_of_fold
+from tasks.validating import OutOfFold, open_study, out_of_fold
 from twinloop.candidates import importance
+from twinloop.ensemble import fit_members
+from twinloop.ensembleplan import member_notes
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
 from twinloop.learning_curve import SHARES, CurvePoint, affordable
 from twinloop.logplan import Text, model_card, plan_training
@@ -23,7 +26,7 @@ from twinloop.scoreplan import card_notes, plan_curve, plan_rule, plan_slices
 from twinloop.scorer import Predictions, Scorer, Target
 from twinloop.slices import SliceReport, score_slices, slice_columns, slice_rows
 from twinloop.splitting import Split
-from twinloop.validation import fit_rows, times_of
+from twinloop.validation import times_of
 from twinloop.window import Window
 from twinloop.workload import Workload
 
@@ -52,11 +55,12 @@ def fit_winner(
     rule = _learn_rule(unseen, rows, target, split, workload)
     # The folds' bin edges know of rows that these fits must not know of.
     rows_apart, threads = replace(study.rows, edge_rows=None), settings().threads
-    plain = fit_rows(rows_apart, name, split.train, threads=threads)
+    members = board.winner.members
+    plain = fit_members(rows_apart, name, members, split.train, threads=threads)
     judged = replace(plain, rule=rule)
     latest = split.served if workload.refits else split.train
     served = (
-        replace(fit_rows(rows_apart, name, latest, threads=threads), rule=rule)
+        replace(fit_members(rows_apart, name, members, latest, threads=threads), rule=rule)
         if workload.refits
         else judged
     )
@@ -79,7 +83,7 @@ def fit_winner(
         snapshot.digest,
         table.num_rows,
         reference,
-        card_notes(rule, slices, workload),
+        (*member_notes(board.winner), *card_notes(rule, slices, workload)),
     )
     run.log([Text("model_card.md", card)])
     return save_model(
@@ -121,13 +125,13 @@ def _learning_curve(
 ) -> tuple[CurvePoint, ...]:
     """Cross-validate the winner on parts of the folds' rows, if it is wanted and affordable."""
     winner = board.winner
-    spent = sum(c.fit_seconds + c.predict_seconds for c in board.candidates)
+    fitted = [c for c in board.candidates if not c.members]
+    spent = sum(c.fit_seconds + c.predict_seconds for c in fitted)
     if not workload.training.learning_curve or not affordable(winner, spent, workload):
         return ()
     points = []
     for share in SHARES:
-        folder = work / f"{winner.name}-{share:g}"
-        result = cross_validate(workload, snapshot, winner.name, folder, share=share)
+        result = cross_validate_again(workload, snapshot, winner, work, share)
         points.append(CurvePoint(share=share, result=result, overlap=winner.overlap))
     return (*points, CurvePoint(share=1.0, result=winner, overlap=winner.overlap))
 

@@ -48,12 +48,13 @@ class Predictor:
     library
         Whose object `model` is.
     model
-        An ``xgboost.Booster`` or a fitted scikit-learn estimator.
+        An ``xgboost.Booster``, a fitted scikit-learn estimator, or a `twinloop.blend.Blend` of
+        other predictors.
     n_classes
         0 for regression.
     """
 
-    library: Literal["xgboost", "sklearn"]
+    library: Literal["xgboost", "sklearn", "ensemble"]
     model: Any
     n_classes: int
 
@@ -71,7 +72,7 @@ class Predictor:
         """
         if self.library == "xgboost":
             return self._from_booster(X)
-        if self.n_classes == 0:
+        if self.n_classes == 0 or self.library == "ensemble":
             return np.asarray(self.model.predict(X), np.float64)
         # A fold may lack a class; its probability is then 0.
         full = np.zeros((len(X), self.n_classes))
@@ -432,7 +433,8 @@ def importance(predictor: Predictor, n_features: int) -> np.ndarray:
     """Return the share of each feature in what the estimator uses.
 
     Gain for boosted trees, impurity for forests, absolute standardised coefficients for linear
-    models, what an estimator of the user's own says; nothing for a baseline.
+    models, what an estimator of the user's own says; nothing for a baseline. For an ensemble the
+    members' shares, by their weights.
 
     Returns
     -------
@@ -443,6 +445,8 @@ def importance(predictor: Predictor, n_features: int) -> np.ndarray:
     if predictor.library == "xgboost":
         gains = model.get_score(importance_type="total_gain")
         weights = np.array([gains.get(f"f{i}", 0.0) for i in range(n_features)])
+    elif predictor.library == "ensemble":
+        weights = model.importance(lambda member: importance(member, n_features))
     elif hasattr(model, "_predictors"):
         weights = _boosting_importance(model, n_features)
     elif [name for name, _ in getattr(model, "steps", [])] in _LINEAR_STEPS:

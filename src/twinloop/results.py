@@ -39,6 +39,13 @@ class Footprint(Frozen):
     fit_money: float
 
 
+class Member(Frozen):
+    """A candidate within an ensemble, and its share of what is predicted."""
+
+    name: AnyCandidate
+    weight: float
+
+
 class CandidateResult(Frozen):
     """Cross-validation of one candidate.
 
@@ -50,6 +57,8 @@ class CandidateResult(Frozen):
         Rows predicted, all folds together.
     footprint
         None in boards written before it was measured.
+    members
+        Of an ensemble, the one with most weight first; empty for all others.
     """
 
     name: AnyCandidate
@@ -59,6 +68,7 @@ class CandidateResult(Frozen):
     predict_seconds: float
     rows: int
     footprint: Footprint | None = None
+    members: tuple[Member, ...] = ()
 
     @property
     def valid(self) -> float:
@@ -168,6 +178,8 @@ class Leaderboard(Frozen):
         See `twinloop.choice.choose`; None: the best.
     currency
         Of what fits cost.
+    notes
+        What else there is to say of the candidates, in words.
     """
 
     candidates: tuple[CandidateResult, ...]
@@ -175,6 +187,7 @@ class Leaderboard(Frozen):
     split: str = ""
     choice: Choice | None = None
     currency: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def winner(self) -> CandidateResult:

@@ -145,10 +145,9 @@ def fit_rows(
         target.task, len(target.classes), workload.metric, workload.seed, threads, edges, rounds
     )
     y = rows.y[chosen]
-    learned = np.log1p(y) if target.log else y
     about = _about(rows, chosen, problem.n_classes)
     X = rows.matrix.encode(chosen, encoding)
-    predictor = fit_candidate(name, X, learned, encoding, problem, about, rows.own)
+    predictor = fit_candidate(name, X, target.learned(y), encoding, problem, about, rows.own)
     if name in (rows.own or {}):
         # Now, not when it has won.
         refuse_unloadable(name, predictor.model, workload)
@@ -170,6 +169,8 @@ class Fold:
     ----------
     predictions
         Of the validation rows.
+    seen, again
+        Fitted rows, spread evenly, and their predictions.
     fit_seconds, predict_seconds
         Wall time.
     fit_cpu_seconds
@@ -179,6 +180,8 @@ class Fold:
     scorer: Scorer
     score: FoldScore
     predictions: Predictions
+    seen: np.ndarray
+    again: Predictions
     fit_seconds: float
     predict_seconds: float
     fit_cpu_seconds: float
@@ -228,4 +231,5 @@ def validate(
         train_rows=len(train),
         valid_rows=len(valid),
     )
-    return Fold(scorer, score, predictions, fitted - start, predicted - fitted, busy)
+    times = fitted - start, predicted - fitted, busy
+    return Fold(scorer, score, predictions, seen, again, *times)

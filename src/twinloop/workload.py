@@ -30,7 +30,9 @@ CandidateName = Literal["baseline", "seasonal", "linear", "forest", "boosting", 
 CANDIDATE_NAMES: tuple[CandidateName, ...] = get_args(CandidateName)
 # A shipped candidate, or the name a workload gives to an estimator of its own: never a path.
 OwnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
-AnyCandidate = CandidateName | OwnName
+# Fits nothing of its own: it weighs what the others predict.
+ENSEMBLE: Literal["ensemble"] = "ensemble"
+AnyCandidate = CandidateName | Literal["ensemble"] | OwnName
 # Types a model file may name: dotted, as skops spells them.
 TypeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 _NO_SEASONS = "candidate 'seasonal' needs a time column, and 'hour' or 'weekday' in the calendar"
@@ -203,7 +205,7 @@ class Training(Frozen):
     @field_validator("estimators")
     @classmethod
     def _new_names(cls, value: dict[str, OwnEstimator]) -> dict[str, OwnEstimator]:
-        taken = sorted(set(value) & set(CANDIDATE_NAMES))
+        taken = sorted(set(value) & {*CANDIDATE_NAMES, ENSEMBLE})
         if taken:
             raise ValueError(f"{taken[0]!r} is the name of a shipped candidate; take another")
         return value
@@ -212,7 +214,7 @@ class Training(Frozen):
     @classmethod
     def _known_names(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         # Where `estimators` was refused, that error is the one to show.
-        known = {*CANDIDATE_NAMES, *info.data.get("estimators", value)}
+        known = {*CANDIDATE_NAMES, ENSEMBLE, *info.data.get("estimators", value)}
         unknown = [name for name in value if name not in known]
         if unknown:
             raise ValueError(f"there is no candidate {unknown[0]!r}. {nearest(unknown[0], known)}")
@@ -223,6 +225,21 @@ class Training(Frozen):
         if "baseline" not in self.candidates:
             object.__setattr__(self, "candidates", ("baseline", *self.candidates))
         return self
+
+    @model_validator(mode="after")
+    def _with_members(self) -> Self:
+        if ENSEMBLE in self.candidates and len(self.members) < 2:
+            raise ValueError(
+                f"candidate 'ensemble' is made of at least two others beside the baseline, but "
+                f"there is {', '.join(map(repr, self.members)) or 'none'}; name more, like linear "
+                "and xgboost, or leave it out"
+            )
+        return self
+
+    @property
+    def members(self) -> tuple[AnyCandidate, ...]:
+        """Candidates that an ensemble may be made of: all but the baseline."""
+        return tuple(dict.fromkeys(n for n in self.candidates if n not in ("baseline", ENSEMBLE)))
 
 
 class Inference(Frozen):
