@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from tasks.measuring import measure_footprint
 from tasks.metering import step
@@ -18,6 +19,7 @@ from tasks.validating import (
     Study,
     cross_validate,
     open_study,
+    share_cores,
 )
 from twinloop.candidates import evenly
 from twinloop.choice import choose
@@ -195,7 +197,10 @@ def _footprint(
     held = study.table.take(pa.array(study.split.folds[-1][1][:FOOTPRINT_ROWS]))
     names = {m.name for m in made.members}
     cpu = sum(r.footprint.fit_cpu_seconds for r in results if r.footprint and r.name in names)
-    return measure_footprint(compose(fitted, made.members), held, cpu, workload.prices)
+    _, threads = share_cores(len(study.split.folds), study.rows.matrix.X.nbytes)
+    # With as many threads as the others were measured with.
+    with threadpool_limits(threads):
+        return measure_footprint(compose(fitted, made.members), held, cpu, workload.prices)
 
 
 def cross_validate_again(

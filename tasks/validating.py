@@ -210,7 +210,7 @@ def cross_validate(
         Called after each fold.
     """
     rows, folds = open_study(workload, snapshot).rows, folds_of(workload, snapshot, share).folds
-    workers, threads = _share_cores(len(folds), rows.matrix.X.nbytes)
+    workers, threads = share_cores(len(folds), rows.matrix.X.nbytes)
     folder.mkdir(parents=True, exist_ok=True)
     with threadpool_limits(threads), _threads(workers) as runner:
         given: dict[str, Any] = {"workload": workload, "snapshot": snapshot, "name": name}
@@ -244,7 +244,7 @@ def _threads(workers: int) -> ThreadPoolTaskRunner[FoldResult]:
     return ThreadPoolTaskRunner(max_workers=workers)
 
 
-def _share_cores(n_folds: int, n_bytes: int) -> tuple[int, int]:
+def share_cores(n_folds: int, n_bytes: int) -> tuple[int, int]:
     """Return how many folds to fit at a time, and the cores of each: bounded by memory, too."""
     cores = settings().threads
     room = psutil.virtual_memory().available / 2 / (_COPIES * max(n_bytes, 1))
