@@ -5,6 +5,7 @@ from datetime import datetime
 from prefect import flow
 
 from flows.form import run_name
+from tasks.ensembling import add_ensemble
 from tasks.estimators import check_estimators
 from tasks.fitting import fit_winner
 from tasks.inspecting import inspect_snapshot
@@ -57,6 +58,7 @@ def train_model(
         champion = current_champion(spec)
         board = compare_candidates(spec, snapshot, span, work, run)
         board = tune_candidates(spec, snapshot, board, champion, span, work, run)
+        board = add_ensemble(spec, snapshot, board, span, work, run)
         model = fit_winner(spec, snapshot, board, span, work, run)
         verdict = judge(spec, snapshot, model, champion, run)
         version = register_version(spec, snapshot, model, verdict, run)

@@ -18,7 +18,7 @@ from twinloop.scorer import learn_target
 from twinloop.splitting import Split
 from twinloop.validation import fit_scorer
 from twinloop.window import Window
-from twinloop.workload import AnyCandidate, Frozen, Task, Workload
+from twinloop.workload import ENSEMBLE, AnyCandidate, Frozen, Task, Workload
 
 _SAMPLE = 1000
 
@@ -129,8 +129,9 @@ def _expected_seconds(
     fitted = sum(len(train) for train, _ in split.folds)
     own = own_estimators(workload)
     start = time.perf_counter()
-    for name in workload.training.candidates:
+    names = [name for name in workload.training.candidates if name != ENSEMBLE]
+    for name in names:
         fit_scorer(sample, name, target, contract, workload, threads=settings().threads, own=own)
     each = (time.perf_counter() - start) / sample.num_rows
     # Twice more for the winner: judged, then fitted to serve.
-    return each * (fitted + 2 * table.num_rows / len(workload.training.candidates)) + 2.0
+    return each * (fitted + 2 * table.num_rows / len(names)) + 2.0

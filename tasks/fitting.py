@@ -1,17 +1,21 @@
 """Fitting: the winner on all training rows, judged on the holdout, with all that it shows."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from tasks.ensembling import cross_validate_again
 from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles, save_model
 from tasks.settings import settings
 from tasks.tracking import TrackedRun
-from tasks.validating import OutOfFold, cross_validate, open_study, out_of_fold
+from tasks.validating import OutOfFold, open_study, out_of_fold
+from twinloop.ensemble import fit_members
+from twinloop.ensembleplan import member_notes
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
 from twinloop.importance import importance
 from twinloop.learning_curve import SHARES, CurvePoint, affordable
@@ -25,7 +29,7 @@ from twinloop.scorer import Predictions, Scorer, Target
 from twinloop.slices import SliceReport, score_slices, slice_columns, slice_rows
 from twinloop.splitting import Split
 from twinloop.tuneplan import plan_recipe
-from twinloop.validation import fit_rows, times_of
+from twinloop.validation import times_of
 from twinloop.window import Window
 from twinloop.workload import Workload
 
@@ -54,15 +58,12 @@ def fit_winner(
     rule = _learn_rule(unseen, rows, target, split, workload)
     # The folds' bin edges know of rows that these fits must not know of.
     rows_apart, threads = replace(study.rows, edge_rows=None), settings().threads
-    recipe = board.winner.recipe
-    plain = fit_rows(rows_apart, name, split.train, threads=threads, recipe=recipe)
+    members, recipe = board.winner.members, board.winner.recipe
+    fit = partial(fit_members, rows_apart, name, members, threads=threads, recipe=recipe)
+    plain = fit(split.train)
     judged = replace(plain, rule=rule)
     latest = split.served if workload.refits else split.train
-    served = (
-        replace(fit_rows(rows_apart, name, latest, threads=threads, recipe=recipe), rule=rule)
-        if workload.refits
-        else judged
-    )
+    served = replace(fit(latest), rule=rule) if workload.refits else judged
     before, y = plain.predict(held), target.encode(held.column(target.name))
     predictions = judged.decided(before)
     score = METRICS[workload.metric].score(y, predictions)
@@ -84,7 +85,7 @@ def fit_winner(
         snapshot.digest,
         table.num_rows,
         reference,
-        card_notes(rule, slices, workload),
+        (*member_notes(board.winner), *card_notes(rule, slices, workload)),
     )
     run.log([Text("model_card.md", card)])
     until = _until(table, latest, workload)
@@ -126,15 +127,13 @@ def _learning_curve(
 ) -> tuple[CurvePoint, ...]:
     """Cross-validate the winner on parts of the folds' rows, if it is wanted and affordable."""
     winner = board.winner
-    spent = sum(c.fit_seconds + c.predict_seconds for c in board.candidates)
+    fitted = [c for c in board.candidates if not c.members]
+    spent = sum(c.fit_seconds + c.predict_seconds for c in fitted)
     if not workload.training.learning_curve or not affordable(winner, spent, workload):
         return ()
     points = []
     for share in SHARES:
-        folder = work / f"{winner.name}-{share:g}"
-        result = cross_validate(
-            workload, snapshot, winner.name, folder, share=share, recipe=winner.recipe
-        )
+        result = cross_validate_again(workload, snapshot, winner, work, share)
         points.append(CurvePoint(share=share, result=result, overlap=winner.overlap))
     return (*points, CurvePoint(share=1.0, result=winner, overlap=winner.overlap))
 

@@ -212,10 +212,12 @@ def _output_type(kind: pa.DataType) -> Any:
 def _requirements(served: Path) -> list[str]:
     """Pin what loading this model takes, and no more."""
     needed = ["mlflow", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn", "scipy"]
-    needed.append("xgboost-cpu" if (served / "model.ubj").exists() else "skops")
     found = {d.metadata["Name"].lower() for d in metadata.distributions()}
-    if "xgboost-cpu" in needed and "xgboost-cpu" not in found:
-        needed[-1] = "xgboost"
+    boosters = "xgboost-cpu" if "xgboost-cpu" in found else "xgboost"
+    for ending, package in (("skops", "skops"), ("ubj", boosters)):
+        # An ensemble may have files of both.
+        if any(served.glob(f"*.{ending}")):
+            needed.append(package)
     return [f"{name}=={metadata.version(name)}" for name in needed]
 
 

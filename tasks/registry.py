@@ -123,7 +123,7 @@ def load_version(version: ServedVersion, trusted: tuple[str, ...] = ()) -> Loade
             "Roll back: `twinloop champion WORKLOAD --rollback VERSION`.",
         )
     return Loaded(
-        from_files({n: b for n, b in files.items() if n in serving.SCORER_FILES}, trusted),
+        from_files(serving.scorer_files(files), trusted),
         Contract.model_validate_json(files[serving.CONTRACT]),
         Reference.model_validate_json(files[serving.REFERENCE]),
     )

@@ -86,7 +86,7 @@ def tune_candidates(
     changes = {
         "candidates": ranked,
         "choice": choose(ranked, workload.training.choice),
-        "searches": tuple(said),
+        "notes": (*board.notes, *said),
     }
     return board.model_copy(update=changes)
 

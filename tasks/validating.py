@@ -29,16 +29,19 @@ from twinloop.learning_curve import part_of_folds
 from twinloop.logplan import plan_candidate
 from twinloop.recipe import Recipe
 from twinloop.results import CandidateResult, FoldScore, Footprint, Leaderboard, rank
-from twinloop.scorer import Predictions, Target, learn_target
+from twinloop.scorer import Predictions, Target, learn_target, to_files
 from twinloop.splitting import Split, split_rows
 from twinloop.tables import row_hashes
-from twinloop.validation import LabelledRows, label_rows, times_of, validate
+from twinloop.validation import Fold, LabelledRows, label_rows, times_of, validate
 from twinloop.window import Window
-from twinloop.workload import AnyCandidate, Frozen, Workload
+from twinloop.workload import ENSEMBLE, AnyCandidate, Frozen, Workload
 
 # A fold holds its rows twice, as floats and in bins, and its library some more of them.
 _COPIES = 3.0
-_FOOTPRINT_ROWS = 1000
+FOOTPRINT_ROWS = 1000
+# Within the folder of a candidate, for an ensemble to be made of it: what it says of rows it was
+# fitted on, and the model of the last fold.
+SEEN, FITTED = "seen", "fitted"
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def compare_candidates(
     deadline = time.monotonic() + 60 * workload.training.budget.minutes
     results: list[CandidateResult] = []
     skipped: list[AnyCandidate] = []
-    names = workload.training.candidates
+    names = [name for name in workload.training.candidates if name != ENSEMBLE]
     steps = len(names) * len(split.folds)
     done = itertools.count(1)
     with progress(workload, "candidates", "Folds of candidates fitted") as tell:
@@ -319,9 +322,11 @@ def validate_fold(
     train, valid = folds[number]
     fold = validate(study.rows, name, train, valid, threads=threads, recipe=recipe)
     OutOfFold(valid, fold.predictions).save(folder / f"{number}.npz")
-    footprint = None
-    if share == 1 and number == len(folds) - 1:
-        held = study.table.take(pa.array(valid[:_FOOTPRINT_ROWS]))
+    footprint, last = None, share == 1 and number == len(folds) - 1
+    if ENSEMBLE in workload.training.candidates:
+        _leave_for_ensemble(fold, number, folder, last=last)
+    if last:
+        held = study.table.take(pa.array(valid[:FOOTPRINT_ROWS]))
         cpu = fold.fit_cpu_seconds
         footprint = measure_footprint(fold.scorer, held, cpu, workload.prices)
     return FoldResult(
@@ -331,6 +336,15 @@ def validate_fold(
         fit_cpu_seconds=fold.fit_cpu_seconds,
         footprint=footprint,
     )
+
+
+def _leave_for_ensemble(fold: Fold, number: int, folder: Path, *, last: bool) -> None:
+    (folder / SEEN).mkdir(exist_ok=True)
+    OutOfFold(fold.seen, fold.again).save(folder / SEEN / f"{number}.npz")
+    if last:
+        (folder / FITTED).mkdir()
+        for name, content in to_files(fold.scorer).items():
+            (folder / FITTED / name).write_bytes(content)
 
 
 def out_of_fold(folder: Path) -> OutOfFold:

@@ -39,12 +39,13 @@ class Predictor:
     library
         Whose object `model` is.
     model
-        An ``xgboost.Booster`` or a fitted scikit-learn estimator.
+        An ``xgboost.Booster``, a fitted scikit-learn estimator, or a `twinloop.blend.Blend` of
+        other predictors.
     n_classes
         0 for regression.
     """
 
-    library: Literal["xgboost", "sklearn"]
+    library: Literal["xgboost", "sklearn", "ensemble"]
     model: Any
     n_classes: int
 
@@ -62,7 +63,7 @@ class Predictor:
         """
         if self.library == "xgboost":
             return self._from_booster(X)
-        if self.n_classes == 0:
+        if self.n_classes == 0 or self.library == "ensemble":
             return np.asarray(self.model.predict(X), np.float64)
         # A fold may lack a class; its probability is then 0.
         full = np.zeros((len(X), self.n_classes))

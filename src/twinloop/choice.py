@@ -8,7 +8,7 @@ from twinloop.candidates import CHEAP_FIRST
 from twinloop.evaluation import METRICS
 from twinloop.intervals import corrected_error
 from twinloop.results import CandidateResult, Choice
-from twinloop.workload import AnyCandidate, ChoiceRule
+from twinloop.workload import ENSEMBLE, AnyCandidate, ChoiceRule
 
 # How much further from a perfect score a cheaper candidate may be. With five folds one standard
 # error alone is wide: over 107 small tables it chose models up to half as far again from it on new
@@ -38,6 +38,11 @@ def choose(ranked: Sequence[CandidateResult], rule: ChoiceRule) -> Choice:
     drawn through a measured time is one day crossed by chance, and two runs on the same rows are
     to choose alike.
 
+    An ensemble is several models at every prediction and at every fit. By either rule it wins only
+    where its lead over the best single candidate is more than one standard error, and with
+    ``cheapest`` also more than 1 % of the way to a perfect score; else it is as if it were not
+    there.
+
     Parameters
     ----------
     ranked
@@ -48,20 +53,54 @@ def choose(ranked: Sequence[CandidateResult], rule: ChoiceRule) -> Choice:
     best = ranked[0]
     if math.isnan(best.valid):
         return Choice(winner=best.name, reason=f"no fold has a {best.metric} to choose by")
+    idle, ranked = _split_idle(ranked, rule)
+    winner = best = ranked[0]
     nothing_learned = any(c.name == "baseline" and _within(c, best) for c in ranked)
-    winner = best
     if rule == "cheapest":
         near = [c for c in ranked if _within(c, best) and _tolerable(c, best)]
         winner = min([best, *near], key=lambda c: _rank(c.name))
-    reason = _reason(winner, best, rule)
+    reason = _reason(winner, best, rule, "" if idle is None else " of a single model")
+    if idle is not None:
+        reason += _idle_reason(idle, best)
     if nothing_learned:
         reason += "; nothing learned beats the baseline by more than one standard error"
     return Choice(winner=winner.name, reason=reason, nothing_learned=nothing_learned)
 
 
 def _rank(name: AnyCandidate) -> int:
-    """Return the place of a candidate; of an estimator of the user's own nobody knows: the last."""
+    """Return the place of a candidate.
+
+    Of an estimator of the user's own nobody knows: it comes last but for the ensemble, which may
+    have it for a member.
+    """
+    if name == ENSEMBLE:
+        return len(CHEAP_FIRST) + 1
     return CHEAP_FIRST.index(name) if name in CHEAP_FIRST else len(CHEAP_FIRST)
+
+
+def _split_idle(
+    ranked: Sequence[CandidateResult], rule: ChoiceRule
+) -> tuple[CandidateResult | None, Sequence[CandidateResult]]:
+    """Return the ensemble where it leads and its gain does not outlast its cost, and the others."""
+    first = ranked[0]
+    if first.name != ENSEMBLE or len(ranked) == 1:
+        return None, ranked
+    single = ranked[1]
+    mean, error = lead(first, single)
+    # Of one fold nobody knows the error: no gain is shown then.
+    outlasts = mean > error and not (rule == "cheapest" and _tolerable(single, first))
+    return (None, ranked) if outlasts else (first, ranked[1:])
+
+
+def _idle_reason(ensemble: CandidateResult, best: CandidateResult) -> str:
+    mean, error = lead(ensemble, best)
+    why = "is no more than luck explains"
+    if mean > error:
+        why = f"is no more than {TOLERANCE:.0%} of the way to a perfect score"
+    return (
+        f"; the ensemble's lead over {best.name}, {mean:.2g} with standard error {error:.2g}, "
+        f"{why}: its gain does not outlast its cost"
+    )
 
 
 def lead(best: CandidateResult, other: CandidateResult) -> tuple[float, float]:
@@ -93,7 +132,7 @@ def _tolerable(other: CandidateResult, best: CandidateResult) -> bool:
     return lead(best, other)[0] <= TOLERANCE * metric.gain(perfect, best.valid)
 
 
-def _reason(winner: CandidateResult, best: CandidateResult, rule: ChoiceRule) -> str:
+def _reason(winner: CandidateResult, best: CandidateResult, rule: ChoiceRule, among: str) -> str:
     if winner is not best:
         mean, error = lead(best, winner)
         return (
@@ -101,10 +140,10 @@ def _reason(winner: CandidateResult, best: CandidateResult, rule: ChoiceRule) ->
             f"explains: {mean:.2g}, standard error {error:.2g}"
         )
     if rule == "best" or _rank(winner.name) == 0:
-        return f"the best mean {best.metric} over folds"
+        return f"the best mean {best.metric} over folds{among}"
     return (
-        f"the best mean {best.metric} over folds; nothing cheaper is within one standard error "
-        f"and {TOLERANCE:.0%} of it"
+        f"the best mean {best.metric} over folds{among}; nothing cheaper is within one standard "
+        f"error and {TOLERANCE:.0%} of it"
     )
 
 

@@ -16,7 +16,8 @@ def importance(predictor: Predictor, n_features: int) -> np.ndarray:
     """Return the share of each feature in what the estimator uses.
 
     Gain for boosted trees, impurity for forests, absolute standardised coefficients for linear
-    models, what an estimator of the user's own says; nothing for a baseline.
+    models, what an estimator of the user's own says; nothing for a baseline. For an ensemble the
+    members' shares, by their weights.
 
     Returns
     -------
@@ -27,6 +28,8 @@ def importance(predictor: Predictor, n_features: int) -> np.ndarray:
     if predictor.library == "xgboost":
         gains = model.get_score(importance_type="total_gain")
         weights = np.array([gains.get(f"f{i}", 0.0) for i in range(n_features)])
+    elif predictor.library == "ensemble":
+        weights = model.importance(lambda member: importance(member, n_features))
     elif hasattr(model, "_predictors"):
         weights = _boosting_importance(model, n_features)
     elif [name for name, _ in getattr(model, "steps", [])] in _LINEAR_STEPS:

@@ -66,7 +66,7 @@ def standing(result: CandidateResult, board: Leaderboard, *, on_front: bool) -> 
 
 
 def remarks(board: Leaderboard) -> tuple[str, ...]:
-    """Return what is to be said of a board in words: the choice, its reason, and overfitting."""
+    """Return what is to be said of a board in words: the choice, its reason, overfitting, notes."""
     winner = board.winner
     said = [f"{winner.name} was chosen: {board.reason}"]
     if winner.overfits:
@@ -74,7 +74,7 @@ def remarks(board: Leaderboard) -> tuple[str, ...]:
             f"{winner.name} overfits: {winner.metric} {winner.train:.4g} on the rows it was fitted "
             f"on, {winner.valid:.4g} on new ones; only the latter is to be expected"
         )
-    return (*said, *board.searches)
+    return (*said, *board.notes)
 
 
 LEGEND = (

@@ -40,6 +40,14 @@ class Footprint(Frozen):
     fit_money: float
 
 
+class Member(Frozen):
+    """A candidate within an ensemble, its share of what is predicted, and its recipe if tuned."""
+
+    name: AnyCandidate
+    weight: float
+    recipe: Recipe | None = None
+
+
 class CandidateResult(Frozen):
     """Cross-validation of one candidate.
 
@@ -53,6 +61,8 @@ class CandidateResult(Frozen):
         None in boards written before it was measured.
     recipe
         What was fitted; None: the candidate as it is shipped.
+    members
+        Of an ensemble, the one with most weight first; empty for all others.
     """
 
     name: AnyCandidate
@@ -63,6 +73,7 @@ class CandidateResult(Frozen):
     rows: int
     footprint: Footprint | None = None
     recipe: Recipe | None = None
+    members: tuple[Member, ...] = ()
 
     @property
     def valid(self) -> float:
@@ -174,8 +185,8 @@ class Leaderboard(Frozen):
         Of what fits cost.
     seconds
         Wall time that the comparison took.
-    searches
-        What tuning did, a sentence for each candidate that was tuned.
+    notes
+        What else there is to say of the candidates, in words: how tuning went, who was left out.
     """
 
     candidates: tuple[CandidateResult, ...]
@@ -184,7 +195,7 @@ class Leaderboard(Frozen):
     choice: Choice | None = None
     currency: str = ""
     seconds: float = 0.0
-    searches: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def winner(self) -> CandidateResult:

@@ -14,22 +14,11 @@ import pyarrow as pa
 from twinloop.candidates import Predictor
 from twinloop.encoding import Encoding
 from twinloop.errors import RegistryError, TargetError, WorkloadError
+from twinloop.modelfiles import TRUSTED_TYPES, read_model, write_model
 from twinloop.rule import PLAIN, Rule
 from twinloop.workload import Frozen, Task, Workload
 
 _INTEGER = re.compile(r"-?[0-9]{1,30}")
-
-# What a scikit-learn model file may name besides skops' own defaults. Nothing else is loaded.
-TRUSTED_TYPES = (
-    "numpy.dtype",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.tree._tree.Tree",
-    "twinloop.seasonal.SeasonalNaive",
-    # With categories, HistGradientBoosting holds its own check of arrays, some arguments given.
-    # What a partial calls must be trusted by itself.
-    "functools.partial",
-    "sklearn.utils.validation.check_array",
-)
 
 
 class Target(Frozen):
@@ -56,6 +45,22 @@ class Target(Frozen):
         at: dict[str | None, int] = {label: i for i, label in enumerate(self.classes)}
         labels = class_labels(column)
         return np.fromiter((at.get(v, -1) for v in labels), np.int64, len(labels))
+
+    def learned(self, y: np.ndarray) -> np.ndarray:
+        """Return what models learn of a numeric target: its values, or ``log(1 + target)``."""
+        return np.log1p(y) if self.log else y
+
+    def answers(self, said: np.ndarray) -> "Predictions":
+        """Turn what a model says into predictions; classes are the likeliest ones.
+
+        Parameters
+        ----------
+        said : np.ndarray of float64
+            On the scale of `learned`, shape (n_rows,), or probabilities, (n_rows, n_classes).
+        """
+        if self.task == "regression":
+            return Predictions(np.maximum(np.expm1(said), 0.0) if self.log else said)
+        return Predictions(PLAIN.decide(said), said)
 
     def decode(self, codes: np.ndarray) -> pa.Array:
         """Return classes as they were in the source."""
@@ -166,10 +171,7 @@ class Scorer:
 
     def predict_matrix(self, X: np.ndarray) -> Predictions:
         """Predict encoded rows: float32, shape (n_rows, n_features)."""
-        raw = self.predictor.predict(X)
-        if self.target.task == "regression":
-            return Predictions(np.maximum(np.expm1(raw), 0.0) if self.target.log else raw)
-        return self.decided(Predictions(raw, raw))
+        return self.decided(self.target.answers(self.predictor.predict(X)))
 
     def decided(self, plain: Predictions) -> Predictions:
         """Return predictions with their probabilities calibrated and their classes chosen.
@@ -217,24 +219,15 @@ def to_files(scorer: Scorer) -> dict[str, bytes]:
     Returns
     -------
     dict of str to bytes
-        ``scorer.json`` and ``model.ubj`` (XGBoost) or ``model.skops`` (scikit-learn).
+        ``scorer.json`` and the model's own, see `twinloop.modelfiles.write_model`.
     """
-    predictor = scorer.predictor
-    if predictor.library == "xgboost":
-        name, model = "model.ubj", bytes(predictor.model.save_raw("ubj"))
-    else:
-        from skops import io as skops_io
-
-        name, model = "model.skops", skops_io.dumps(predictor.model)
+    model, files = write_model(scorer.predictor)
     about = {
         "encoding": scorer.encoding.model_dump(mode="json"),
         "target": scorer.target.model_dump(mode="json"),
         "rule": scorer.rule.model_dump(mode="json"),
-        "library": predictor.library,
-        "n_classes": predictor.n_classes,
-        "model_sha256": hashlib.sha256(model).hexdigest(),
     }
-    return {"scorer.json": json.dumps(about, indent=1, sort_keys=True).encode(), name: model}
+    return {"scorer.json": json.dumps(about | model, indent=1, sort_keys=True).encode()} | files
 
 
 def from_files(files: Mapping[str, bytes], trusted: tuple[str, ...] = ()) -> Scorer:
@@ -256,10 +249,9 @@ def from_files(files: Mapping[str, bytes], trusted: tuple[str, ...] = ()) -> Sco
     """
     try:
         about = json.loads(files["scorer.json"])
-        library = about["library"]
         return Scorer(
             Encoding.model_validate(about["encoding"]),
-            Predictor(library, _read_model(about, files, trusted), about["n_classes"]),
+            read_model(about, files, trusted),
             Target.model_validate(about["target"]),
             # Versions of before calibration have none.
             Rule.model_validate(about.get("rule", {})),
@@ -267,33 +259,6 @@ def from_files(files: Mapping[str, bytes], trusted: tuple[str, ...] = ()) -> Sco
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as err:
         raise RegistryError(
             f"the model's files {sorted(files)} do not make a scorer: {err!r}"
-        ) from err
-
-
-def _read_model(about: dict[str, Any], files: Mapping[str, bytes], trusted: tuple[str, ...]) -> Any:
-    name = {"xgboost": "model.ubj", "sklearn": "model.skops"}[about["library"]]
-    # XGBoost aborts the process on a broken file: no exception, nothing to catch.
-    if hashlib.sha256(files[name]).hexdigest() != about["model_sha256"]:
-        raise RegistryError(f"{name!r} is not the file that scorer.json describes: cut or changed.")
-    if name == "model.ubj":
-        import xgboost as xgb
-
-        return xgb.Booster(model_file=bytearray(files[name]))
-    from skops import io as skops_io
-    from skops.io.exceptions import UntrustedTypesFoundException
-
-    try:
-        return skops_io.loads(files[name], trusted=[*TRUSTED_TYPES, *trusted])
-    except UntrustedTypesFoundException as err:
-        raise RegistryError(
-            f"the model file names types that are not trusted: {err}",
-            "Those of your own estimators are listed in the workload file, under "
-            "training.estimators.<name>.trusted.",
-        ) from err
-    except (ImportError, AttributeError) as err:
-        raise RegistryError(
-            f"the model is made of types that cannot be imported here: {err}.",
-            "Install the package they come from, in the release it was trained with.",
         ) from err
 
 

@@ -1,5 +1,6 @@
 """Serving: how plain MLflow loads a registered version, without Prefect and without pickle."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,6 @@ from twinloop.contract import REASON, Contract, check_rows
 from twinloop.errors import ColumnError
 from twinloop.scorer import Scorer, from_files
 
-SCORER_FILES = ("scorer.json", "model.ubj", "model.skops")
 CONTRACT = "contract.json"
 REFERENCE = "reference.json"
 
@@ -61,8 +61,13 @@ def read_files(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
 
 
+def scorer_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return those of a version's files that make its scorer."""
+    return {n: content for n, content in files.items() if n not in (CONTRACT, REFERENCE)}
+
+
 def _load_pyfunc(path: str) -> PandasModel:
     """Load a version: MLflow calls this by name."""
     files = read_files(Path(path))
-    scorer = from_files({n: b for n, b in files.items() if n in SCORER_FILES})
+    scorer = from_files(scorer_files(files))
     return PandasModel(scorer, Contract.model_validate_json(files[CONTRACT]))

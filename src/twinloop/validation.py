@@ -146,8 +146,9 @@ def fit_rows(
     recipe = recipe or Recipe(candidate=name)
     name = recipe.candidate
     chosen = np.arange(len(rows.y)) if train is None else train
-    chosen = recipe.newest(chosen, rows.about.times)
+    # Of all rows: an ensemble's members, whose recipes may differ, share their encoding.
     encoding = rows.matrix.fit(chosen)
+    chosen = recipe.newest(chosen, rows.about.times)
     edges = None if rows.edge_rows is None else rows.matrix.encode(rows.edge_rows, encoding)
     target, workload = rows.target, rows.workload
     problem = Problem(
@@ -161,10 +162,9 @@ def fit_rows(
         recipe.params,
     )
     y = rows.y[chosen]
-    learned = np.log1p(y) if target.log else y
     about = _about(rows, chosen, problem.n_classes, recipe)
     X = rows.matrix.encode(chosen, encoding)
-    predictor = fit_candidate(name, X, learned, encoding, problem, about, rows.own)
+    predictor = fit_candidate(name, X, target.learned(y), encoding, problem, about, rows.own)
     if name in (rows.own or {}):
         # Now, not when it has won.
         refuse_unloadable(name, predictor.model, workload)
@@ -196,6 +196,8 @@ class Fold:
     ----------
     predictions
         Of the validation rows.
+    seen, again
+        Fitted rows, spread evenly, and their predictions.
     fit_seconds, predict_seconds
         Wall time.
     fit_cpu_seconds
@@ -205,6 +207,8 @@ class Fold:
     scorer: Scorer
     score: FoldScore
     predictions: Predictions
+    seen: np.ndarray
+    again: Predictions
     fit_seconds: float
     predict_seconds: float
     fit_cpu_seconds: float
@@ -257,4 +261,5 @@ def validate(
         train_rows=len(train),
         valid_rows=len(valid),
     )
-    return Fold(scorer, score, predictions, fitted - start, predicted - fitted, busy)
+    times = fitted - start, predicted - fitted, busy
+    return Fold(scorer, score, predictions, seen, again, *times)

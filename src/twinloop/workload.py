@@ -33,7 +33,9 @@ OwnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_len
 # Candidates with settings to search, and what they are called once they were searched.
 TunableName = Literal["linear", "forest", "boosting", "xgboost"]
 TunedName = Literal["linear-tuned", "forest-tuned", "boosting-tuned", "xgboost-tuned"]
-AnyCandidate = CandidateName | TunedName | OwnName
+# Fits nothing of its own: it weighs what the others predict.
+ENSEMBLE: Literal["ensemble"] = "ensemble"
+AnyCandidate = CandidateName | TunedName | Literal["ensemble"] | OwnName
 # Types a model file may name: dotted, as skops spells them.
 TypeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 _NO_SEASONS = "candidate 'seasonal' needs a time column, and 'hour' or 'weekday' in the calendar"
@@ -244,7 +246,7 @@ class Training(Frozen):
     @field_validator("estimators")
     @classmethod
     def _new_names(cls, value: dict[str, OwnEstimator]) -> dict[str, OwnEstimator]:
-        taken = sorted(set(value) & set(CANDIDATE_NAMES))
+        taken = sorted(set(value) & {*CANDIDATE_NAMES, ENSEMBLE})
         if taken:
             raise ValueError(f"{taken[0]!r} is the name of a shipped candidate; take another")
         return value
@@ -253,7 +255,7 @@ class Training(Frozen):
     @classmethod
     def _known_names(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         # Where `estimators` was refused, that error is the one to show.
-        known = {*CANDIDATE_NAMES, *info.data.get("estimators", value)}
+        known = {*CANDIDATE_NAMES, ENSEMBLE, *info.data.get("estimators", value)}
         unknown = [name for name in value if name not in known]
         if unknown:
             raise ValueError(f"there is no candidate {unknown[0]!r}. {nearest(unknown[0], known)}")
@@ -264,6 +266,21 @@ class Training(Frozen):
         if "baseline" not in self.candidates:
             object.__setattr__(self, "candidates", ("baseline", *self.candidates))
         return self
+
+    @model_validator(mode="after")
+    def _with_members(self) -> Self:
+        if ENSEMBLE in self.candidates and len(self.members) < 2:
+            raise ValueError(
+                f"candidate 'ensemble' is made of at least two others beside the baseline, but "
+                f"there is {', '.join(map(repr, self.members)) or 'none'}; name more, like linear "
+                "and xgboost, or leave it out"
+            )
+        return self
+
+    @property
+    def members(self) -> tuple[AnyCandidate, ...]:
+        """Candidates that an ensemble may be made of: all but the baseline."""
+        return tuple(dict.fromkeys(n for n in self.candidates if n not in ("baseline", ENSEMBLE)))
 
 
 class Inference(Frozen):

@@ -6,13 +6,13 @@ from typing import get_args
 import pytest
 
 from twinloop.candidates import CHEAP_FIRST
-from twinloop.choice import choose, front_names, lead
+from twinloop.choice import _rank, choose, front_names, lead
 from twinloop.results import CandidateResult, Choice, FoldScore, Footprint, Leaderboard, rank
-from twinloop.workload import CandidateName, ChoiceRule, Training
+from twinloop.workload import AnyCandidate, CandidateName, ChoiceRule, Training
 
 
 def result(
-    name: CandidateName,
+    name: AnyCandidate,
     valid: list[float],
     metric: str = "rmse",
     takes: tuple[float, int, float] | None = None,
@@ -132,6 +132,55 @@ def test_without_a_score_the_first_is_taken() -> None:
 def test_every_candidate_has_its_place_in_the_order_of_cost() -> None:
     """Whoever adds a candidate says what it costs beside the others."""
     assert sorted(CHEAP_FIRST) == sorted(get_args(CandidateName))
+
+
+STEADY = [1.0, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("gains", "rule", "winner"),
+    [
+        ((0.02, 0.03, 0.02, 0.03), "cheapest", "ensemble"),
+        ((0.004, 0.005, 0.004, 0.005), "cheapest", "forest"),
+        ((0.004, 0.005, 0.004, 0.005), "best", "ensemble"),
+        ((0.2, -0.1, 0.2, -0.1), "best", "forest"),
+        ((0.2, -0.1, 0.2, -0.1), "cheapest", "forest"),
+        ((0.0, 0.0, 0.0, 0.0), "best", "forest"),
+        ((-0.1, -0.1, -0.1, -0.1), "best", "forest"),
+    ],
+)
+@pytest.mark.parametrize("metric", ["rmse", "roc_auc"])
+def test_an_ensemble_wins_only_by_what_outlasts_its_cost(
+    gains: tuple[float, ...], rule: ChoiceRule, winner: str, metric: str
+) -> None:
+    """More than one standard error ahead, and where the cheapest is wanted more than 1 %, too."""
+    single, better = STEADY, [v - g for v, g in zip(STEADY, gains, strict=True)]
+    if metric == "roc_auc":
+        single, better = [1 - v / 4 for v in single], [1 - v / 4 for v in better]
+    both = result("forest", single, metric), result("ensemble", better, metric)
+    found = chosen(*both, rule=rule)
+    assert found.winner == winner
+    if sum(gains) > 0 and winner == "forest":
+        assert "the best mean" in found.reason
+        assert "of a single model" in found.reason
+        assert "its gain does not outlast its cost" in found.reason
+    else:
+        assert "outlast" not in found.reason
+
+
+def test_of_one_fold_no_ensemble_wins() -> None:
+    """Nobody knows the error of its lead."""
+    found = chosen(result("forest", [1.0]), result("ensemble", [0.5]), rule="best")
+    assert found.winner == "forest"
+    assert "no more than luck explains" in found.reason
+
+
+def test_an_ensemble_is_the_dearest() -> None:
+    """It leaves room for whatever is as good, an estimator of the user's own before it."""
+    own = result("own", [1.0, 2.0, 3.0])
+    winner = chosen(own, result("ensemble", [1.001, 2.0, 3.0]))
+    assert winner.winner == "own"
+    assert _rank("forest") < _rank("own") < _rank("ensemble")
 
 
 def test_the_board_follows_the_choice() -> None:

@@ -1,0 +1,91 @@
+"""An ensemble competes, wins where it gains, and is served like any other model."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flows.score_batch import score_batch
+from flows.train_model import train_model
+from tasks.registry import find_champion, load_version
+from tasks.settings import load_workload
+from tasks.tracking import client
+from twinloop.workload import Overrides
+
+NOW = datetime(2024, 3, 1, tzinfo=UTC)
+FILE = """
+name: mixed
+task: {task}
+source: {{kind: files, path: "{path}"}}
+target: y
+training: {{folds: 3, candidates: [ensemble, linear, forest], learning_curve: true}}
+"""
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+def write(home: Path, task: str, bump: float = 2.5) -> pd.DataFrame:
+    """Write a table that lines explain in part, and trees in another; and its workload."""
+    draw = np.random.default_rng(3)
+    n_rows = 400
+    names = [f"x{i}" for i in range(6)]
+    frame = pd.DataFrame(draw.normal(size=(n_rows, len(names))), columns=names)
+    *straight, bent = names
+    y = frame[straight].sum(axis=1) + bump * (frame[bent].abs() < 0.7)
+    y += draw.normal(size=n_rows) * (0.3 if bump else 0.01)
+    frame["y"] = y if task == "regression" else (y > y.median()).astype(int)
+    frame.to_parquet(home / "mixed.parquet")
+    text = FILE.format(task=task, path=home / "mixed.parquet")
+    (home / "data" / "workloads" / "mixed.yaml").write_text(text)
+    return frame.drop(columns="y")
+
+
+@pytest.mark.parametrize("task", ["regression", "binary"])
+def test_an_ensemble_is_trained_and_served(home: Path, task: str) -> None:
+    """It wins by more than luck; plain MLflow loads it, and says what a batch says."""
+    import mlflow
+
+    frame = write(home, task)
+    found = train_model("mixed", as_of=NOW)
+    assert found.winner == "ensemble"
+    winner = found.board.winner
+    assert {m.name for m in winner.members} == {"linear", "forest"}
+    assert sum(m.weight for m in winner.members) == pytest.approx(1)
+    others = {c.name: c for c in found.board.candidates}
+    assert winner.footprint is not None
+    assert winner.fit_seconds == sum(others[m.name].fit_seconds for m in winner.members)
+    champion = find_champion(load_workload("mixed"))
+    assert champion is not None
+    scorer = load_version(champion).scorer
+    assert scorer.predictor.model.weights == tuple(m.weight for m in winner.members)
+    mlflow_client = client()
+    answers = mlflow.pyfunc.load_model("models:/mixed@champion").predict(frame)
+    assert score_batch("mixed", as_of=NOW).scored == len(frame)
+    parts = (home / "data" / "lake" / "mixed" / "predictions").rglob("*.parquet")
+    published = pd.concat([pd.read_parquet(p) for p in parts])
+    np.testing.assert_array_equal(np.sort(published["prediction"]), np.sort(answers["prediction"]))
+    run = mlflow_client.get_run(found.run_id)
+    assert len(mlflow_client.get_metric_history(run.info.run_id, f"accuracy/curve_{found.metric}"))
+    card = Path(mlflow_client.download_artifacts(found.run_id, "model_card.md")).read_text()
+    assert "**Members**: " in card
+    children = mlflow_client.search_runs(
+        [run.info.experiment_id], f"tags.mlflow.parentRunId = '{found.run_id}'"
+    )
+    (child,) = (c for c in children if c.data.params.get("candidate") == "ensemble")
+    assert child.data.tags["twinloop.kind"] == "candidate"
+    assert child.data.metrics[f"accuracy/{found.metric}"] == winner.valid
+    assert child.data.metrics["weight/forest"] < 1
+    assert child.data.metrics["time/predict_1000_rows_s"] > 0
+
+
+def test_who_did_not_run_is_no_member(home: Path) -> None:
+    """Without time for two there is no ensemble; of one member alone none is entered."""
+    write(home, "regression", bump=0.0)
+    short = train_model("mixed", as_of=NOW, overrides=Overrides(budget_minutes=1e-6))
+    assert short.board.skipped == ("forest", "ensemble")
+    assert short.winner == "linear"
+    plain = train_model("mixed", as_of=NOW)
+    assert [c.name for c in plain.board.candidates] == ["linear", "forest", "baseline"]
+    assert plain.board.notes == ("no ensemble was entered: all of its weight would be on linear",)
