@@ -55,7 +55,7 @@ def train_model(
         champion = current_champion(spec)
         board = compare_candidates(spec, snapshot, span, work, run)
         model = fit_winner(spec, snapshot, board, span, work, run)
-        verdict = judge(spec, snapshot, model, champion, run)
+        verdict, model = judge(spec, snapshot, board, model, champion, run)
         version = register_version(spec, snapshot, model, verdict, run)
         serving = apply_verdict(spec, version, champion, verdict, moment)
     return TrainingResult(

@@ -12,6 +12,7 @@ from twinloop.scorer import Scorer, from_files
 SCORER_FILES = ("scorer.json", "model.ubj", "model.skops")
 CONTRACT = "contract.json"
 REFERENCE = "reference.json"
+JURY = "jury.parquet"
 
 
 class PandasModel:
