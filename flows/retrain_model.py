@@ -11,8 +11,8 @@ from tasks.preparing import training_window
 from tasks.registry import refuse_retraining
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
-from twinloop.logplan import plan_retraining
 from twinloop.results import TrainingResult
+from twinloop.verdictplan import plan_retraining
 
 
 @flow(name="retrain-model", flow_run_name=run_name("retrain"))

@@ -60,7 +60,7 @@ def train_model(
         board = tune_candidates(spec, snapshot, board, champion, span, work, run)
         board = add_ensemble(spec, snapshot, board, span, work, run)
         model = fit_winner(spec, snapshot, board, span, work, run)
-        verdict = judge(spec, snapshot, model, champion, run)
+        verdict, model = judge(spec, snapshot, board, model, champion, run)
         version = register_version(spec, snapshot, model, verdict, run)
         serving = apply_verdict(spec, version, champion, verdict, moment)
     return TrainingResult(

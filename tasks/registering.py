@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
@@ -22,7 +22,7 @@ from twinloop.logplan import Param, Tag
 from twinloop.profile import Reference
 from twinloop.recipe import Recipe
 from twinloop.scorer import Scorer, files_digest, from_files, to_files
-from twinloop.verdict import Verdict
+from twinloop.verdict import Verdict, checks_json
 from twinloop.workload import Frozen, Workload
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 from tasks.registry import TAG, ServedVersion, handle, holdout_rule, load_version
 
 _PROBE_ROWS = 200
+# MLflow refuses longer values of a version's tags.
+_LONGEST_TAG = 5000
 
 
 class ModelFiles(Frozen):
@@ -60,6 +62,24 @@ class ModelFiles(Frozen):
     def judged(self, trusted: tuple[str, ...] = ()) -> Scorer:
         """Return the model that the holdout has judged: it never saw its rows."""
         return from_files(serving.read_files(self.folder / "judged"), trusted)
+
+    def served(self, trusted: tuple[str, ...] = ()) -> Scorer:
+        """Return the model that is to serve."""
+        files = serving.read_files(self.folder / "served")
+        return from_files({n: b for n, b in files.items() if n in serving.SCORER_FILES}, trusted)
+
+    def reference(self) -> Reference:
+        """Return the profile it is registered with."""
+        return Reference.model_validate_json(
+            (self.folder / "served" / serving.REFERENCE).read_bytes()
+        )
+
+    def with_file(self, name: str, content: bytes) -> Self:
+        """Add a file to what is registered; the digest covers it."""
+        folder = self.folder / "served"
+        with storage.writing(folder):
+            (folder / name).write_bytes(content)
+        return self.model_copy(update={"digest": files_digest(serving.read_files(folder))})
 
 
 @contextmanager
@@ -133,7 +153,8 @@ def register_version(
         "data_digest": snapshot.digest,
         "trained_at": run.as_of.isoformat(),
         "verdict": verdict.outcome,
-        "verdict_reason": verdict.reason,
+        "verdict_reason": verdict.reason[:_LONGEST_TAG],
+        "verdict_checks": checks_json(verdict, _LONGEST_TAG),
         "recipe": model.recipe.model_dump_json() if model.recipe else "",
     }
     run.log([Param("data_digest", snapshot.digest), Tag("twinloop.data_digest", snapshot.digest)])

@@ -12,10 +12,11 @@ from tasks.tracking import TrackedRun, client, experiment_id, tracked_run
 from twinloop import serving
 from twinloop.contract import Contract
 from twinloop.errors import RegistryError
-from twinloop.logplan import Metric, Table, Tag, plan_verdict
+from twinloop.logplan import Metric, Plot, Table, Tag
 from twinloop.profile import Reference
 from twinloop.scorer import Scorer, files_digest, from_files
 from twinloop.verdict import Verdict
+from twinloop.verdictplan import plan_verdict
 from twinloop.window import as_utc, format_duration, format_instant
 from twinloop.workload import Frozen, Workload
 
@@ -56,6 +57,7 @@ class Loaded:
     scorer: Scorer
     contract: Contract
     reference: Reference
+    jury: bytes = b""
 
 
 class Move(Frozen):
@@ -126,6 +128,7 @@ def load_version(version: ServedVersion, trusted: tuple[str, ...] = ()) -> Loade
         from_files(serving.scorer_files(files), trusted),
         Contract.model_validate_json(files[serving.CONTRACT]),
         Reference.model_validate_json(files[serving.REFERENCE]),
+        files.get(serving.JURY, b""),
     )
 
 
@@ -260,8 +263,8 @@ def move_champion(
     was = previous.version if previous else ""
     with tracked_run(workload, "promotion", window=None, as_of=as_of, what=version.label) as run:
         mlflow_client = client()
-        # Its table is on the page already, from the judgement.
-        run.log(item for item in plan_verdict(verdict) if not isinstance(item, Table))
+        # Table and plot are with the judgement already.
+        run.log(item for item in plan_verdict(verdict) if not isinstance(item, Table | Plot))
         run.log(
             [
                 Tag("twinloop.from", was),

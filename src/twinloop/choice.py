@@ -128,8 +128,7 @@ def _within(other: CandidateResult, best: CandidateResult) -> bool:
 
 def _tolerable(other: CandidateResult, best: CandidateResult) -> bool:
     metric = METRICS[best.metric]
-    perfect = metric.bounds[1] if metric.greater_is_better else metric.bounds[0]
-    return lead(best, other)[0] <= TOLERANCE * metric.gain(perfect, best.valid)
+    return lead(best, other)[0] <= TOLERANCE * metric.distance(best.valid)
 
 
 def _reason(winner: CandidateResult, best: CandidateResult, rule: ChoiceRule, among: str) -> str:

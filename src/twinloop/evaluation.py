@@ -47,6 +47,10 @@ class Metric:
         """Return how much better `new` is than `old`: positive is better."""
         return new - old if self.greater_is_better else old - new
 
+    def distance(self, score: float) -> float:
+        """Return how far a score lies from a perfect one."""
+        return self.gain(self.bounds[1] if self.greater_is_better else self.bounds[0], score)
+
 
 def _squared(y: np.ndarray, p: Predictions) -> np.ndarray:
     return (y - p.value) ** 2

@@ -20,9 +20,8 @@ from twinloop.plots import (
     tradeoff_plot,
 )
 from twinloop.profile import Reference
-from twinloop.results import CandidateResult, Leaderboard, TrainingResult
+from twinloop.results import CandidateResult, Leaderboard
 from twinloop.scorer import Predictions, Target
-from twinloop.verdict import Verdict
 from twinloop.workload import Workload
 
 
@@ -169,23 +168,6 @@ def plan_training(
     yield Plot("plots/accuracy_and_cost.png", tradeoff_plot(board))
 
 
-def plan_verdict(verdict: Verdict) -> Iterator[LogItem]:
-    """Yield the log of a verdict."""
-    yield Tag("twinloop.verdict", verdict.outcome)
-    yield Tag("twinloop.verdict_reason", verdict.reason)
-    yield Text("verdict.json", verdict.model_dump_json(indent=1))
-    yield Table(
-        "verdict",
-        f"{verdict.outcome}: {verdict.reason}",
-        ("what", "value"),
-        tuple((name, str(value)) for name, value in verdict.model_dump().items()),
-    )
-    for name in ("champion", "challenger", "gain", "low", "high"):
-        value = getattr(verdict, name)
-        if value is not None:
-            yield Metric(f"verdict/{name}", value)
-
-
 def plan_bill(costs: dict[str, float], currency: str, *, flow_level: bool) -> Iterator[LogItem]:
     """Yield the bill of a run; that of a whole flow run as a table, too."""
     for name, value in costs.items():
@@ -307,17 +289,3 @@ def plan_leakage(findings: tuple[Finding, ...]) -> Iterator[LogItem]:
         ("level", "check", "columns", "what was found", "what to do"),
         tuple((f.level, f.code, ", ".join(f.columns), f.explanation, f.advice) for f in findings),
     )
-
-
-def plan_retraining(
-    reason: str, cause: str, refusal: str, result: TrainingResult | None
-) -> Iterator[LogItem]:
-    """Yield the log of a retraining: why, and what came of it."""
-    yield Tag("twinloop.reason", reason)
-    yield Tag("twinloop.cause", cause)
-    if result is None:
-        yield Tag("twinloop.verdict", refusal)
-        return
-    yield Metric(f"accuracy/{result.metric}", result.holdout)
-    yield Tag("twinloop.accuracy", "holdout")
-    yield from plan_verdict(result.verdict)

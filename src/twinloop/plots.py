@@ -16,6 +16,7 @@ from twinloop.learning_curve import CurvePoint
 from twinloop.results import CandidateResult, Leaderboard
 from twinloop.scorer import Predictions, Target
 from twinloop.slices import SliceReport
+from twinloop.verdict import Verdict
 from twinloop.workload import AnyCandidate
 
 _BLUE, _ORANGE, _GREY = "#2f6db3", "#d9822b", "#8a8f98"
@@ -251,6 +252,33 @@ def slices_plot(report: SliceReport, metric: str) -> Figure:
         axes.scatter([], [], color=_ORANGE, label="clearly worse")
     axes.set_yticks(range(len(shown)), [f"{s.column} = {s.level} ({s.rows})" for s in shown])
     axes.legend(frameon=False)
+    return figure
+
+
+def verdict_plot(verdict: Verdict) -> Figure:
+    """Draw the challenger's gain with its interval: on all fresh rows, the jury, and by slice."""
+    jury = [c for c in verdict.checks if c.name == "jury" and c.low is not None]
+    shown = verdict.slices[:_MOST_FEATURES]
+    names = ["fresh rows", *("jury" for _ in jury), *(f"{s.name} ({s.rows})" for s in shown)]
+    ends = [(verdict.low, verdict.high), *((c.low, c.high) for c in jury)]
+    ends += [(s.low, s.high) for s in shown]
+    gains = [verdict.gain, *(c.number for c in jury), *(s.gain for s in shown)]
+    bad = [False, *(c.outcome == "fail" for c in jury), *(s.worse for s in shown)]
+    height = 1.6 + 0.25 * len(names)
+    figure, axes = _figure(f"Verdict: {verdict.outcome}", "", "", height=height)
+    axes.set_xlabel(f"gain in {verdict.metric}, with one-sided ends; right of 0 is better")
+    axes.axvline(0, color=_GREY, linewidth=1)
+    for i, (low, high) in enumerate(np.array(ends, float)):
+        colour, whole = _ORANGE if bad[i] else _BLUE, i == 0
+        axes.plot([low, high], [-i, -i], color=colour, linewidth=3 if whole else 1.5)
+    at, colours = -np.arange(len(names)), [_ORANGE if b else _BLUE for b in bad]
+    sizes = [44.0] + [20.0] * (len(names) - 1)
+    axes.scatter(np.array(gains, float), at, color=colours, s=sizes, zorder=3)
+    if any(bad):
+        axes.scatter([], [], color=_ORANGE, label="a veto")
+        axes.legend(frameon=False)
+    axes.set_yticks(at, names)
+    axes.set_ylim(0.6 - len(names), 0.6)
     return figure
 
 

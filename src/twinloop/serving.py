@@ -12,6 +12,7 @@ from twinloop.scorer import Scorer, from_files
 
 CONTRACT = "contract.json"
 REFERENCE = "reference.json"
+JURY = "jury.parquet"
 
 
 class PandasModel:

@@ -308,6 +308,15 @@ class Monitoring(Frozen):
     tolerance: float = Field(0.05, ge=0, description="Relative rise of the error that may pass")
 
 
+class Limits(Frozen):
+    """What a model may take to be promoted."""
+
+    latency_ms: float | None = Field(
+        None, gt=0, description="Milliseconds to predict 1,000 rows in a batch"
+    )
+    size_mb: float | None = Field(None, gt=0, description="Megabytes of the saved model")
+
+
 class Retraining(Frozen):
     """When a challenger is trained, and what it must show."""
 
@@ -315,6 +324,18 @@ class Retraining(Frozen):
     cooldown: Duration = timedelta(days=7)
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the verdict, one-sided")
     min_rows: int = Field(30, ge=1, description="Fresh rows a verdict needs")
+    margin: float = Field(
+        0.0, ge=0, lt=1, description="Share of the champion's loss that a challenger must save"
+    )
+    slices: bool = Field(True, description="Whether a slice that gets clearly worse is a veto")
+    jury: float | None = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of what was known of rows accepted earlier that must be left; none: "
+        "they are not asked",
+    )
+    limits: Limits = Limits()
 
 
 class Prices(Frozen):

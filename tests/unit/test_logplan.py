@@ -25,10 +25,8 @@ from twinloop.logplan import (
     plan_candidate,
     plan_decision,
     plan_leakage,
-    plan_retraining,
     plan_snapshot,
     plan_training,
-    plan_verdict,
 )
 from twinloop.plots import (
     drift_plot,
@@ -50,6 +48,7 @@ from twinloop.results import (
 )
 from twinloop.scorer import Predictions, Target
 from twinloop.verdict import Verdict, first_version
+from twinloop.verdictplan import plan_retraining, plan_verdict
 from twinloop.workload import CandidateName, Task, Workload
 
 NAMES = ("n", "k")
@@ -285,9 +284,10 @@ def test_a_verdict_logs_its_numbers_where_there_are() -> None:
         "twinloop.verdict": "promote",
         "twinloop.verdict_reason": "first version",
     }
-    (text,) = (i for i in plan if isinstance(i, Text))
-    assert text.path == "verdict.json"
+    text, page = (i for i in plan if isinstance(i, Text))
+    assert (text.path, page.path) == ("verdict.json", "verdict.md")
     assert Verdict.model_validate_json(text.content) == first_version("rmse", 0.0)
+    assert page.content == "# Verdict: promote\n\nfirst version\n"
 
 
 @pytest.mark.parametrize("n_columns", [0, 2])
