@@ -4,11 +4,13 @@ from datetime import datetime
 
 from prefect import flow
 
+from tasks.describing import describe_version
 from tasks.estimators import check_estimators
 from tasks.fitting import fit_winner
 from tasks.inspecting import inspect_snapshot
 from tasks.judging import judge
 from tasks.preparing import prepare_snapshot, training_window
+from tasks.recipes import make_recipe
 from tasks.registering import register_version, work_folder
 from tasks.registry import apply_verdict, current_champion
 from tasks.settings import load_workload, moment_of
@@ -54,9 +56,11 @@ def train_model(
         findings = inspect_snapshot(spec, snapshot, run)
         champion = current_champion(spec)
         board = compare_candidates(spec, snapshot, span, work, run)
-        model = fit_winner(spec, snapshot, board, span, work, run)
+        model = fit_winner(spec, snapshot, board, work, run)
         verdict = judge(spec, snapshot, model, champion, run)
-        version = register_version(spec, snapshot, model, verdict, run)
+        recipe = make_recipe(spec, snapshot, board, span)
+        version = register_version(spec, snapshot, model, verdict, recipe, run)
+        describe_version(recipe, board, model, findings, verdict, version, champion, run)
         serving = apply_verdict(spec, version, champion, verdict, moment)
     return TrainingResult(
         workload=spec.id,

@@ -6,28 +6,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from tasks import storage
 from tasks.metering import step
 from tasks.preparing import Snapshot
+from tasks.recipes import RECIPE, Recipe
+from tasks.registry import TAG, ServedVersion, handle, holdout_rule, load_version
+from tasks.requirements import pinned
 from tasks.settings import settings
 from tasks.tracking import TrackedRun, client, experiment_id
 from twinloop import serving
 from twinloop.contract import Contract
 from twinloop.errors import RegistryError
-from twinloop.logplan import Param, Tag
+from twinloop.evidence import Evidence
+from twinloop.logplan import Param, Tag, Text
 from twinloop.profile import Reference
 from twinloop.scorer import Scorer, files_digest, from_files, to_files
 from twinloop.verdict import Verdict
 from twinloop.workload import Frozen, Workload
-
-if TYPE_CHECKING:
-    pass
-
-from tasks.registry import TAG, ServedVersion, handle, holdout_rule, load_version
 
 _PROBE_ROWS = 200
 
@@ -45,6 +44,8 @@ class ModelFiles(Frozen):
         The metric on the holdout.
     until
         Time of the newest row it was fitted on, microseconds since 1970; None without time.
+    evidence
+        What the holdout showed of it, for its card.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class ModelFiles(Frozen):
     score: float
     until: int | None
     rows: int
+    evidence: Evidence
 
     def judged(self, trusted: tuple[str, ...] = ()) -> Scorer:
         """Return the model that the holdout has judged: it never saw its rows."""
@@ -75,16 +77,13 @@ def save_model(
     served: Scorer,
     judged: Scorer,
     snapshot: Snapshot,
+    evidence: Evidence,
     reference: Reference,
-    score: float,
     until: int | None,
     probe: pa.Table,
 ) -> ModelFiles:
     """Write a fitted model's files, with contract, reference profile and a probe."""
-    files = to_files(served) | {
-        serving.CONTRACT: snapshot.contract.model_dump_json(indent=1).encode(),
-        serving.REFERENCE: reference.model_dump_json().encode(),
-    }
+    files = version_files(served, snapshot.contract, reference)
     rows = probe.slice(0, _PROBE_ROWS)
     answers = served.columns(served.predict(rows))
     for column, values in answers.items():
@@ -96,15 +95,35 @@ def save_model(
                 (folder / name / path).write_bytes(content)
         storage.write_parquet(rows, folder / "probe.parquet")
     return ModelFiles(
-        folder=folder, digest=files_digest(files), score=score, until=until, rows=snapshot.rows
+        folder=folder,
+        digest=files_digest(files),
+        score=evidence.score,
+        until=until,
+        rows=snapshot.rows,
+        evidence=evidence,
     )
+
+
+def version_files(served: Scorer, contract: Contract, reference: Reference) -> dict[str, bytes]:
+    """Write what a version is made of as files, by name; equal versions have equal bytes."""
+    return to_files(served) | {
+        serving.CONTRACT: contract.model_dump_json(indent=1).encode(),
+        serving.REFERENCE: reference.model_dump_json().encode(),
+    }
 
 
 @step
 def register_version(
-    workload: Workload, snapshot: Snapshot, model: ModelFiles, verdict: Verdict, run: TrackedRun
+    workload: Workload,
+    snapshot: Snapshot,
+    model: ModelFiles,
+    verdict: Verdict,
+    recipe: Recipe,
+    run: TrackedRun,
 ) -> ServedVersion:
     """Register a model as a new version, and verify it; no alias is touched.
+
+    How to fit it again is written down first: there is no version without.
 
     Raises
     ------
@@ -131,7 +150,13 @@ def register_version(
         "verdict": verdict.outcome,
         "verdict_reason": verdict.reason,
     }
-    run.log([Param("data_digest", snapshot.digest), Tag("twinloop.data_digest", snapshot.digest)])
+    run.log(
+        [
+            Param("data_digest", snapshot.digest),
+            Tag("twinloop.data_digest", snapshot.digest),
+            Text(RECIPE, recipe.model_dump_json(indent=1)),
+        ]
+    )
     info = _log_model(workload, snapshot, model, run)
     created = mlflow_client.create_model_version(
         workload.id,
@@ -205,13 +230,19 @@ def _output_type(kind: pa.DataType) -> Any:
 
 
 def _requirements(served: Path) -> list[str]:
-    """Pin what loading this model takes, and no more."""
+    """Pin what loading this model takes, and all that this takes in turn, as installed here."""
     needed = ["mlflow", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn", "scipy"]
-    needed.append("xgboost-cpu" if (served / "model.ubj").exists() else "skops")
+    if any(served.glob("*.skops")):
+        needed.append("skops")
+    if any(served.glob("*.ubj")):
+        needed.append(_booster())
+    return pinned(needed)
+
+
+def _booster() -> str:
+    """Name the distribution that XGBoost comes from here."""
     found = {d.metadata["Name"].lower() for d in metadata.distributions()}
-    if "xgboost-cpu" in needed and "xgboost-cpu" not in found:
-        needed[-1] = "xgboost"
-    return [f"{name}=={metadata.version(name)}" for name in needed]
+    return "xgboost-cpu" if "xgboost-cpu" in found else "xgboost"
 
 
 def _verify(version: ServedVersion, probe: Path, workload: Workload) -> None:

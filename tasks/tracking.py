@@ -35,6 +35,7 @@ Kind = Literal[
     "monitoring",
     "retraining",
     "promotion",
+    "reproduction",
     "replay",
 ]
 
@@ -46,6 +47,7 @@ _VERBS: dict[Kind, str] = {
     "monitoring": "watch",
     "retraining": "retrain",
     "promotion": "promote",
+    "reproduction": "reproduce",
     "replay": "replay",
 }
 _ADDRESS = "MLFLOW_TRACKING_URI"

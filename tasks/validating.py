@@ -187,6 +187,7 @@ def cross_validate(
     folder: Path,
     *,
     share: float = 1.0,
+    threads: int | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> CandidateResult:
     """Fit a candidate in every fold, as many folds at a time as there are cores.
@@ -203,11 +204,14 @@ def cross_validate(
         Made, for the predictions of the folds' validation rows.
     share
         Of the rows that each fold fits.
+    threads
+        Cores of each fit; None: its share of those there are.
     advance
         Called after each fold.
     """
     rows, folds = open_study(workload, snapshot).rows, folds_of(workload, snapshot, share).folds
-    workers, threads = _share_cores(len(folds), rows.matrix.X.nbytes)
+    workers, shared = _share_cores(len(folds), rows.matrix.X.nbytes)
+    threads = threads or shared
     folder.mkdir(parents=True, exist_ok=True)
     with threadpool_limits(threads), _threads(workers) as runner:
         given: dict[str, Any] = {"workload": workload, "snapshot": snapshot, "name": name}
@@ -225,6 +229,7 @@ def cross_validate(
         predict_seconds=sum(d.predict_seconds for d in done),
         rows=sum(len(valid) for _, valid in folds),
         footprint=_footprint(done, workload),
+        threads=threads,
     )
 
 

@@ -50,6 +50,8 @@ class CandidateResult(Frozen):
         Rows predicted, all folds together.
     footprint
         None in boards written before it was measured.
+    threads
+        Cores that the fit of one fold could use; 0 where it was not written down.
     """
 
     name: AnyCandidate
@@ -59,6 +61,7 @@ class CandidateResult(Frozen):
     predict_seconds: float
     rows: int
     footprint: Footprint | None = None
+    threads: int = 0
 
     @property
     def valid(self) -> float:

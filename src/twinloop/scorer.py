@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from twinloop.archive import stable_archive
 from twinloop.candidates import Predictor
 from twinloop.encoding import Encoding
 from twinloop.errors import RegistryError, TargetError, WorkloadError
@@ -214,6 +215,8 @@ class Scorer:
 def to_files(scorer: Scorer) -> dict[str, bytes]:
     """Write a scorer as files of data: no pickle, nothing that runs when read.
 
+    Equal scorers have equal files, whatever process wrote them.
+
     Returns
     -------
     dict of str to bytes
@@ -225,7 +228,7 @@ def to_files(scorer: Scorer) -> dict[str, bytes]:
     else:
         from skops import io as skops_io
 
-        name, model = "model.skops", skops_io.dumps(predictor.model)
+        name, model = "model.skops", stable_archive(skops_io.dumps(predictor.model))
     about = {
         "encoding": scorer.encoding.model_dump(mode="json"),
         "target": scorer.target.model_dump(mode="json"),
