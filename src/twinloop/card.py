@@ -138,7 +138,7 @@ def _tiles(facts: CardFacts) -> tuple[tuple[str, str, str], ...]:
         ),
         ("Model", winner.name, f"of {len(facts.board.candidates)} candidates"),
         ("Fitted on", f"{served.rows:,} rows", _when(served)),
-        ("Trained", f"{facts.trained_at:%Y-%m-%d %H:%M}", "UTC, the moment it was meant for"),
+        ("Trained", f"{facts.trained_at:%Y-%m-%d}", f"as of {facts.trained_at:%H:%M} UTC"),
     )
 
 
@@ -317,7 +317,7 @@ def _threshold(facts: CardFacts) -> str:
     return f"{rule.threshold:.4g}, {how}: above it, {second} is predicted"
 
 
-def _slices(facts: CardFacts) -> tuple[Words | Spans | Grid, ...]:
+def _slices(facts: CardFacts) -> tuple[Words | Spans, ...]:
     report, metric = facts.evidence.slices, facts.workload.metric
     if not report.slices:
         return (Words(("The holdout was not divided: no column has few enough levels.",)),)
@@ -331,19 +331,9 @@ def _slices(facts: CardFacts) -> tuple[Words | Spans | Grid, ...]:
         "is called so where its interval, widened for the number of slices, ends short of the "
         "whole.",
     )
-    heads = ("slice", metric, "95 % interval", "rows", "clearly worse")
-    cells = tuple(
-        (
-            f"{s.column} = {s.level}",
-            brief(s.score),
-            brackets(s.low, s.high),
-            f"{s.rows:,}",
-            "yes" if s.worse else "",
-        )
-        for s in shown
-    )
-    spans = Spans(metric, rows, line=report.whole.score, marked=worse)
-    return Words(said), spans, Grid(heads, cells, numbers=(1, 2, 3), marked=worse)
+    notes = tuple(f"{s.rows:,} rows{', clearly worse' if s.worse else ''}" for s in shown)
+    line = report.whole.score
+    return Words(said), Spans(metric, rows, notes, line=line, marked=worse)
 
 
 def _shares(facts: CardFacts) -> tuple[Shares | Words, ...]:

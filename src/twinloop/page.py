@@ -2,12 +2,14 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
 from twinloop.intervals import brackets
 
-_SPECIAL = re.compile(r"([\\`*\[\]<>|])")
+# A bracket alone is an interval; with a parenthesis after it, a link.
+_SPECIAL = re.compile(r"([\\`*<>|]|\](?=\())")
 _LEADING = re.compile(r"^(\s*)([#+-]|\d+[.)])(?=\s)")
 
 
@@ -52,6 +54,8 @@ class Spans:
     ----------
     rows
         Name, value, and both ends of its interval, NaN where unknown.
+    notes
+        A word on each row; none where empty.
     line
         Value to draw a line at; None for none.
     marked
@@ -60,6 +64,7 @@ class Spans:
 
     head: str
     rows: tuple[tuple[str, float, float, float], ...]
+    notes: tuple[str, ...] = ()
     line: float | None = None
     marked: tuple[int, ...] = ()
 
@@ -134,7 +139,9 @@ def to_markdown(page: Page) -> str:
     parts = [f"# {plain(page.title)}"]
     if page.lead:
         parts.append(plain(page.lead))
-    parts.append(_facts([(name, f"{value} {note}".strip()) for name, value, note in page.tiles]))
+    parts.append(
+        _facts([(name, f"{value} ({note})" if note else value) for name, value, note in page.tiles])
+    )
     for section in page.sections:
         parts.append(f"## {plain(section.title)}")
         parts.extend(_block(block) for block in section.blocks)
@@ -158,11 +165,15 @@ def _block(block: Block) -> str:
             return "\n".join(f"- {plain(x)}" for x in lines) if points else _paragraphs(lines)
         case Facts(pairs):
             return _facts(pairs)
-        case Grid(heads, rows, numbers):
-            return _table(heads, rows, numbers)
-        case Spans(head, spans):
-            cells = tuple((n, brief(v), brackets(a, b)) for n, v, a, b in spans)
-            return _table(("", head, "95 % interval"), cells, (1, 2))
+        case Grid(heads, cells, numbers):
+            return _table(heads, cells, numbers)
+        case Spans(head, spans, notes):
+            said = notes or ("",) * len(spans)
+            rows = tuple(
+                (n, brief(v), brackets(a, b), note)
+                for (n, v, a, b), note in zip(spans, said, strict=True)
+            )
+            return _table(("", head, "95 % interval", ""), rows, (1, 2))
         case Shares(head, shares):
             return _table((head, "share"), tuple((n, f"{s:.1%}") for n, s in shares), (1,))
         case Command(line):
@@ -178,7 +189,7 @@ def _facts(pairs: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> str:
 
 
 def _table(
-    heads: tuple[str, ...], rows: tuple[tuple[str, ...], ...], numbers: tuple[int, ...]
+    heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], numbers: tuple[int, ...]
 ) -> str:
     rule = tuple("---:" if i in numbers else "---" for i in range(len(heads)))
     lines = [tuple(plain(h) for h in heads), rule, *(tuple(plain(c) for c in r) for r in rows)]
