@@ -239,6 +239,29 @@ def champion(
 
 
 @app.command()
+def reproduce(
+    workload: Ref,
+    version: Annotated[
+        str | None, typer.Option(help="Number of the version; default the champion.", metavar="N")
+    ] = None,
+    var: Var = None,
+    json: Json = None,
+) -> None:
+    """Fit a version again from its snapshot, and compare it with what was registered."""
+    name = read_workload_name(workload, var)
+    with _running():
+        from flows.reproduce_model import reproduce_model
+
+        result = reproduce_model(name, version)
+    from flows import report
+    from twinloop.reproduction import refuse_differences
+
+    report.reproduction(result)
+    _write(json, result)
+    refuse_differences(result)
+
+
+@app.command()
 def runs(
     workload: Ref,
     limit: Annotated[int, typer.Option(help="How many, the newest first.", min=1)] = 20,

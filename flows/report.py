@@ -15,6 +15,7 @@ from twinloop import leaderboard
 from twinloop.drift import Decision
 from twinloop.leakage import Finding
 from twinloop.replay import PolicyResult, ReplayResult, by_month, overall
+from twinloop.reproduction import Reproduction
 from twinloop.results import Leaderboard, TrainingResult
 from twinloop.window import Window
 
@@ -226,6 +227,21 @@ def champion(history: ChampionHistory) -> None:
     for m in history.moves:
         moves.add_row(f"{m.at:%Y-%m-%d %H:%M}", m.was or "-", m.became, m.reason)
     _console.print(moves)
+
+
+def reproduction(found: Reproduction) -> None:
+    """Print which files of a version came out the same."""
+    table = _table(
+        f"{found.workload} v{found.version}, fitted again", "file", "registered", "now", "same"
+    )
+    for f in found.files:
+        table.add_row(f.name, f.registered[:16], f.now[:16], "yes" if f.same else "no")
+    _console.print(table)
+    say(f"{found.metric} on the holdout: {found.score_then:.10g} then, {found.score_now:.10g} now")
+    for change in found.changes:
+        say(f"changed since: {escape(change)}")
+    if found.same:
+        say("same, bit by bit")
 
 
 def runs(found: Runs) -> None:

@@ -5,12 +5,14 @@ from datetime import datetime
 from prefect import flow
 
 from flows.form import run_name
+from tasks.describing import describe_version
 from tasks.ensembling import add_ensemble
 from tasks.estimators import check_estimators
 from tasks.fitting import fit_winner
 from tasks.inspecting import inspect_snapshot
 from tasks.judging import judge
 from tasks.preparing import prepare_snapshot, training_window
+from tasks.provenance import provenance_of
 from tasks.registering import register_version, work_folder
 from tasks.registry import apply_verdict, current_champion
 from tasks.settings import load_workload, moment_of
@@ -59,9 +61,11 @@ def train_model(
         board = compare_candidates(spec, snapshot, span, work, run)
         board = tune_candidates(spec, snapshot, board, champion, span, work, run)
         board = add_ensemble(spec, snapshot, board, span, work, run)
-        model = fit_winner(spec, snapshot, board, span, work, run)
+        model = fit_winner(spec, snapshot, board, work, run)
         verdict, model = judge(spec, snapshot, board, model, champion, run)
-        version = register_version(spec, snapshot, model, verdict, run)
+        provenance = provenance_of(spec, snapshot, board, span)
+        version = register_version(spec, snapshot, model, verdict, provenance, run)
+        describe_version(provenance, board, model, findings, verdict, version, champion, run)
         serving = apply_verdict(spec, version, champion, verdict, moment)
     return TrainingResult(
         workload=spec.id,

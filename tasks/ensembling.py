@@ -204,17 +204,43 @@ def _footprint(
 
 
 def cross_validate_again(
-    workload: Workload, snapshot: Snapshot, like: CandidateResult, work: Path, share: float
+    workload: Workload,
+    snapshot: Snapshot,
+    like: CandidateResult,
+    work: Path,
+    share: float = 1.0,
+    threads: int | None = None,
 ) -> CandidateResult:
-    """Cross-validate a candidate with a share of each fold's fitted rows.
+    """Cross-validate a candidate again, with all or with a share of each fold's fitted rows.
 
     An ensemble is made again, by the same rule, of its members so fitted.
+
+    Parameters
+    ----------
+    workload, snapshot
+        The rows and how they are divided.
+    like
+        How it went the first time.
+    work
+        Folder of this training; gets the folds' predictions.
+    share
+        Of the rows that each fold fits.
+    threads
+        Cores of each fit; None: its share of those there are.
     """
-    suffix = f"-{share:g}"
+    suffix = "" if share == 1 else f"-{share:g}"
 
     def once(one: CandidateResult | Member) -> CandidateResult:
         folder = work / f"{one.name}{suffix}"
-        return cross_validate(workload, snapshot, one.name, folder, share=share, recipe=one.recipe)
+        return cross_validate(
+            workload,
+            snapshot,
+            one.name,
+            folder,
+            share=share,
+            recipe=one.recipe,
+            threads=threads,
+        )
 
     if not like.members:
         return once(like)

@@ -1,6 +1,6 @@
 """Fitting: the winner on all training rows, judged on the holdout, with all that it shows."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,25 +15,112 @@ from tasks.settings import settings
 from tasks.tracking import TrackedRun
 from tasks.validating import OutOfFold, open_study, out_of_fold
 from twinloop.ensemble import fit_members
-from twinloop.ensembleplan import member_notes
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
+from twinloop.evidence import gather_evidence
 from twinloop.importance import importance
 from twinloop.learning_curve import SHARES, CurvePoint, affordable
-from twinloop.logplan import Text, model_card, plan_training
+from twinloop.logplan import plan_training
 from twinloop.profile import Reference, combine, learn_binning, window_numbers
 from twinloop.recipe import Recipe
-from twinloop.results import Leaderboard
+from twinloop.results import CandidateResult, Leaderboard
 from twinloop.rule import Rule, learn_rule
-from twinloop.scoreplan import card_notes, plan_curve, plan_rule, plan_slices
+from twinloop.scoreplan import plan_curve, plan_rule, plan_slices
 from twinloop.scorer import Predictions, Scorer, Target
 from twinloop.slices import SliceReport, score_slices, slice_columns, slice_rows
 from twinloop.splitting import Split
 from twinloop.tuneplan import plan_recipe
 from twinloop.validation import times_of
-from twinloop.window import Window
 from twinloop.workload import Workload
 
 _MICROSECOND = 1_000_000
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A candidate fitted on training rows, judged on the holdout, and fitted again to serve.
+
+    Attributes
+    ----------
+    judged, served
+        The model that never saw the holdout, and the one to register.
+    held, y, times
+        The holdout's rows, their truth, and times in microseconds or None.
+    before, predictions
+        Of the holdout's rows: as the estimator gives them, and as published.
+    score
+        The metric on the holdout.
+    reference
+        What later rows are compared with.
+    latest : np.ndarray of int64
+        Rows that `served` was fitted on.
+    """
+
+    judged: Scorer
+    served: Scorer
+    held: pa.Table
+    y: np.ndarray
+    times: np.ndarray | None
+    before: Predictions
+    predictions: Predictions
+    score: float
+    reference: Reference
+    latest: np.ndarray
+
+
+def fit_model(
+    workload: Workload, snapshot: Snapshot, winner: CandidateResult, work: Path, *, threads: int
+) -> Fitted:
+    """Fit a candidate on the training rows and score it once on the holdout; log nothing.
+
+    What comes out hangs on the arguments alone: the same snapshot, candidate and number of threads
+    give the same model.
+
+    Parameters
+    ----------
+    workload, snapshot
+        The rows, how they are divided, and the seed.
+    winner
+        What is to be fitted; its folds' predictions are in `work`.
+    work
+        Folder of this training.
+    threads
+        Cores an estimator may use.
+    """
+    study = open_study(workload, snapshot)
+    table, target, split = study.table, study.target, study.split
+    held = table.take(pa.array(split.holdout))
+    unseen = out_of_fold(work / winner.name)
+    rows = table.take(pa.array(unseen.rows))
+    rule = _learn_rule(unseen, rows, target, split, workload)
+    # The folds' bin edges know of rows that these fits must not know of.
+    rows_apart = replace(study.rows, edge_rows=None)
+    fit = partial(
+        fit_members,
+        rows_apart,
+        winner.name,
+        winner.members,
+        threads=threads,
+        recipe=winner.recipe,
+    )
+    plain = fit(split.train)
+    judged = replace(plain, rule=rule)
+    latest = split.served if workload.refits else split.train
+    served = replace(fit(latest), rule=rule) if workload.refits else judged
+    before, y = plain.predict(held), target.encode(held.column(target.name))
+    predictions = judged.decided(before)
+    losses = _block_losses(y, predictions, loss_blocks(held, workload), workload)
+    return Fitted(
+        judged=judged,
+        served=served,
+        held=held,
+        y=y,
+        times=times_of(held, workload),
+        before=before,
+        predictions=predictions,
+        score=METRICS[workload.metric].score(y, predictions),
+        reference=_reference(judged, rows, judged.decided(unseen.predictions), losses, workload),
+        latest=latest,
+    )
 
 
 @step
@@ -41,7 +128,6 @@ def fit_winner(
     workload: Workload,
     snapshot: Snapshot,
     board: Leaderboard,
-    window: Window | None,
     work: Path,
     run: TrackedRun,
 ) -> ModelFiles:
@@ -50,47 +136,33 @@ def fit_winner(
     The model to serve is fitted again with the holdout's rows, once they have judged it, where the
     workload says so.
     """
-    study, name = open_study(workload, snapshot), board.winner.name
-    table, target, split = study.table, study.target, study.split
-    held = table.take(pa.array(split.holdout))
-    unseen = out_of_fold(work / name)
-    rows = table.take(pa.array(unseen.rows))
-    rule = _learn_rule(unseen, rows, target, split, workload)
-    # The folds' bin edges know of rows that these fits must not know of.
-    rows_apart, threads = replace(study.rows, edge_rows=None), settings().threads
-    members, recipe = board.winner.members, board.winner.recipe
-    fit = partial(fit_members, rows_apart, name, members, threads=threads, recipe=recipe)
-    plain = fit(split.train)
-    judged = replace(plain, rule=rule)
-    latest = split.served if workload.refits else split.train
-    served = replace(fit(latest), rule=rule) if workload.refits else judged
-    before, y = plain.predict(held), target.encode(held.column(target.name))
-    predictions = judged.decided(before)
-    score = METRICS[workload.metric].score(y, predictions)
-    times = times_of(held, workload)
-    losses = _block_losses(y, predictions, loss_blocks(held, workload), workload)
-    reference = _reference(judged, rows, judged.decided(unseen.predictions), losses, workload)
-    run.log(plan_training(workload, board, target, (y, predictions, times), score, reference))
-    if recipe is not None:
-        run.log(plan_recipe(recipe))
-    run.log(plan_rule(rule, y, before.probability, predictions.probability))
-    slices = _slices(judged, held, y, predictions, reference, workload)
+    winner = board.winner
+    fitted = fit_model(workload, snapshot, winner, work, threads=settings().threads)
+    y, predictions, reference = fitted.y, fitted.predictions, fitted.reference
+    holdout = (y, predictions, fitted.times)
+    target, rule = fitted.judged.target, fitted.judged.rule
+    run.log(plan_training(workload, board, target, holdout, fitted.score, reference))
+    if winner.recipe is not None:
+        run.log(plan_recipe(winner.recipe))
+    run.log(plan_rule(rule, y, fitted.before.probability, predictions.probability))
+    slices = _slices(fitted, workload)
     run.log(plan_slices(slices, workload.metric))
     run.log(plan_curve(_learning_curve(board, snapshot, workload, work), workload.metric))
-    card = model_card(
+    table = open_study(workload, snapshot).table
+    evidence = gather_evidence(
         workload,
-        board,
-        score,
-        str(window or "all rows"),
-        snapshot.digest,
-        table.num_rows,
+        table,
+        fitted.latest,
+        fitted.held,
+        (fitted.judged, fitted.before),
+        slices,
         reference,
-        (*member_notes(board.winner), *card_notes(rule, slices, workload)),
     )
-    run.log([Text("model_card.md", card)])
-    until = _until(table, latest, workload)
-    files = save_model(work, served, judged, snapshot, reference, score, until, held)
-    return files.model_copy(update={"recipe": recipe or Recipe(candidate=name)})
+    until = _until(table, fitted.latest, workload)
+    files = save_model(
+        work, fitted.served, fitted.judged, snapshot, evidence, reference, until, fitted.held
+    )
+    return files.model_copy(update={"recipe": winner.recipe or Recipe(candidate=winner.name)})
 
 
 def _learn_rule(
@@ -105,21 +177,16 @@ def _learn_rule(
     return learn_rule(unseen.predictions.probability, y, folds[unseen.rows], workload)
 
 
-def _slices(
-    scorer: Scorer,
-    held: pa.Table,
-    y: np.ndarray,
-    predictions: Predictions,
-    reference: Reference,
-    workload: Workload,
-) -> SliceReport:
+def _slices(fitted: Fitted, workload: Workload) -> SliceReport:
     """Score slices of the holdout; its days hang together, else its groups, else nothing does."""
-    blocks = block_ids(times_of(held, workload), held.num_rows)
+    held = fitted.held
+    blocks = block_ids(fitted.times, held.num_rows)
     if workload.time is None and workload.group is not None:
         _, blocks = np.unique(held.column(workload.group).to_numpy(), return_inverse=True)
-    names = slice_columns(workload, scorer.encoding, reference.importance)
+    names = slice_columns(workload, fitted.judged.encoding, fitted.reference.importance)
     cuts = tuple(slice_rows(held, name, workload) for name in names)
-    return score_slices(cuts, y, predictions, blocks, METRICS[workload.metric])
+    metric = METRICS[workload.metric]
+    return score_slices(cuts, fitted.y, fitted.predictions, blocks, metric)
 
 
 def _learning_curve(

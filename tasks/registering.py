@@ -6,29 +6,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import pyarrow as pa
 
 from tasks import storage
 from tasks.metering import step
 from tasks.preparing import Snapshot
+from tasks.provenance import PROVENANCE, Provenance
+from tasks.registry import TAG, ServedVersion, handle, holdout_rule, load_version
+from tasks.requirements import pinned
 from tasks.settings import settings
 from tasks.tracking import TrackedRun, client, experiment_id
 from twinloop import serving
 from twinloop.contract import Contract
 from twinloop.errors import RegistryError
-from twinloop.logplan import Param, Tag
+from twinloop.evidence import Evidence
+from twinloop.logplan import Param, Tag, Text
 from twinloop.profile import Reference
 from twinloop.recipe import Recipe
 from twinloop.scorer import Scorer, files_digest, from_files, to_files
 from twinloop.verdict import Verdict, checks_json
 from twinloop.workload import Frozen, Workload
-
-if TYPE_CHECKING:
-    pass
-
-from tasks.registry import TAG, ServedVersion, handle, holdout_rule, load_version
 
 _PROBE_ROWS = 200
 # MLflow refuses longer values of a version's tags.
@@ -50,6 +49,8 @@ class ModelFiles(Frozen):
         Time of the newest row it was fitted on, microseconds since 1970; None without time.
     recipe
         What was fitted.
+    evidence
+        What the holdout showed of it, for its card.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class ModelFiles(Frozen):
     score: float
     until: int | None
     rows: int
+    evidence: Evidence
     recipe: Recipe | None = None
 
     def judged(self, trusted: tuple[str, ...] = ()) -> Scorer:
@@ -66,7 +68,7 @@ class ModelFiles(Frozen):
     def served(self, trusted: tuple[str, ...] = ()) -> Scorer:
         """Return the model that is to serve."""
         files = serving.read_files(self.folder / "served")
-        return from_files({n: b for n, b in files.items() if n in serving.SCORER_FILES}, trusted)
+        return from_files(serving.scorer_files(files), trusted)
 
     def reference(self) -> Reference:
         """Return the profile it is registered with."""
@@ -99,16 +101,13 @@ def save_model(
     served: Scorer,
     judged: Scorer,
     snapshot: Snapshot,
+    evidence: Evidence,
     reference: Reference,
-    score: float,
     until: int | None,
     probe: pa.Table,
 ) -> ModelFiles:
     """Write a fitted model's files, with contract, reference profile and a probe."""
-    files = to_files(served) | {
-        serving.CONTRACT: snapshot.contract.model_dump_json(indent=1).encode(),
-        serving.REFERENCE: reference.model_dump_json().encode(),
-    }
+    files = version_files(served, snapshot.contract, reference)
     rows = probe.slice(0, _PROBE_ROWS)
     answers = served.columns(served.predict(rows))
     for column, values in answers.items():
@@ -120,15 +119,35 @@ def save_model(
                 (folder / name / path).write_bytes(content)
         storage.write_parquet(rows, folder / "probe.parquet")
     return ModelFiles(
-        folder=folder, digest=files_digest(files), score=score, until=until, rows=snapshot.rows
+        folder=folder,
+        digest=files_digest(files),
+        score=evidence.score,
+        until=until,
+        rows=snapshot.rows,
+        evidence=evidence,
     )
+
+
+def version_files(served: Scorer, contract: Contract, reference: Reference) -> dict[str, bytes]:
+    """Write what a version is made of as files, by name; equal versions have equal bytes."""
+    return to_files(served) | {
+        serving.CONTRACT: contract.model_dump_json(indent=1).encode(),
+        serving.REFERENCE: reference.model_dump_json().encode(),
+    }
 
 
 @step
 def register_version(
-    workload: Workload, snapshot: Snapshot, model: ModelFiles, verdict: Verdict, run: TrackedRun
+    workload: Workload,
+    snapshot: Snapshot,
+    model: ModelFiles,
+    verdict: Verdict,
+    provenance: Provenance,
+    run: TrackedRun,
 ) -> ServedVersion:
     """Register a model as a new version, and verify it; no alias is touched.
+
+    How to fit it again is written down first: there is no version without.
 
     Raises
     ------
@@ -157,7 +176,13 @@ def register_version(
         "verdict_checks": checks_json(verdict, _LONGEST_TAG),
         "recipe": model.recipe.model_dump_json() if model.recipe else "",
     }
-    run.log([Param("data_digest", snapshot.digest), Tag("twinloop.data_digest", snapshot.digest)])
+    run.log(
+        [
+            Param("data_digest", snapshot.digest),
+            Tag("twinloop.data_digest", snapshot.digest),
+            Text(PROVENANCE, provenance.model_dump_json(indent=1)),
+        ]
+    )
     info = _log_model(workload, snapshot, model, run)
     created = mlflow_client.create_model_version(
         workload.id,
@@ -231,15 +256,19 @@ def _output_type(kind: pa.DataType) -> Any:
 
 
 def _requirements(served: Path) -> list[str]:
-    """Pin what loading this model takes, and no more."""
+    """Pin what loading this model takes, and all that this takes in turn, as installed here."""
     needed = ["mlflow", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn", "scipy"]
+    if any(served.glob("*.skops")):
+        needed.append("skops")
+    if any(served.glob("*.ubj")):
+        needed.append(_booster())
+    return pinned(needed)
+
+
+def _booster() -> str:
+    """Name the distribution that XGBoost comes from here."""
     found = {d.metadata["Name"].lower() for d in metadata.distributions()}
-    boosters = "xgboost-cpu" if "xgboost-cpu" in found else "xgboost"
-    for ending, package in (("skops", "skops"), ("ubj", boosters)):
-        # An ensemble may have files of both.
-        if any(served.glob(f"*.{ending}")):
-            needed.append(package)
-    return [f"{name}=={metadata.version(name)}" for name in needed]
+    return "xgboost-cpu" if "xgboost-cpu" in found else "xgboost"
 
 
 def _verify(version: ServedVersion, probe: Path, workload: Workload) -> None:

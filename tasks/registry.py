@@ -104,6 +104,22 @@ def load_version(version: ServedVersion, trusted: tuple[str, ...] = ()) -> Loade
     RegistryError
         If files are missing, are not those that were registered, or name other types.
     """
+    files = registered_files(version)
+    return Loaded(
+        from_files(serving.scorer_files(files), trusted),
+        Contract.model_validate_json(files[serving.CONTRACT]),
+        Reference.model_validate_json(files[serving.REFERENCE]),
+    )
+
+
+def registered_files(version: ServedVersion) -> dict[str, bytes]:
+    """Read a version's files by name, and see that they are those that were registered.
+
+    Raises
+    ------
+    RegistryError
+        If they cannot be read, or have another digest.
+    """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -124,12 +140,7 @@ def load_version(version: ServedVersion, trusted: tuple[str, ...] = ()) -> Loade
             f"{version.digest[:16]} was registered: they were changed or damaged.",
             "Roll back: `twinloop champion WORKLOAD --rollback VERSION`.",
         )
-    return Loaded(
-        from_files(serving.scorer_files(files), trusted),
-        Contract.model_validate_json(files[serving.CONTRACT]),
-        Reference.model_validate_json(files[serving.REFERENCE]),
-        files.get(serving.JURY, b""),
-    )
+    return files
 
 
 def handle(found: "ModelVersion") -> ServedVersion:
@@ -285,22 +296,33 @@ def roll_back(workload: Workload, number: str, as_of: datetime) -> ServedVersion
     RegistryError
         If there is no such version, it does not load, or it serves already.
     """
-    from mlflow.exceptions import MlflowException
-
     champion = find_champion(workload)
-    try:
-        version = handle(client().get_model_version(workload.id, number))
-    except MlflowException as err:
-        known = ", ".join(v.version for v in versions(workload)) or "none"
-        raise RegistryError(
-            f"{workload.id!r} has no version {number!r}; there are: {known}."
-        ) from err
+    version = find_version(workload, number)
     if champion is not None and champion.version == version.version:
         raise RegistryError(f"version {number} of {workload.id!r} is champion already.")
     load_version(version, workload.trusted)
     verdict = Verdict(outcome="promote", reason="rolled back by hand", metric=workload.metric)
     move_champion(workload, version, champion, verdict, as_of)
     return version
+
+
+def find_version(workload: Workload, number: str) -> ServedVersion:
+    """Return a version by its number.
+
+    Raises
+    ------
+    RegistryError
+        If there is none, naming those there are.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return handle(client().get_model_version(workload.id, number))
+    except MlflowException as err:
+        known = ", ".join(v.version for v in versions(workload)) or "none"
+        raise RegistryError(
+            f"{workload.id!r} has no version {number!r}; there are: {known}."
+        ) from err
 
 
 def versions(workload: Workload) -> list[ServedVersion]:

@@ -37,6 +37,7 @@ Kind = Literal[
     "monitoring",
     "retraining",
     "promotion",
+    "reproduction",
     "replay",
 ]
 
@@ -50,6 +51,7 @@ _VERBS: dict[Kind, str] = {
     "monitoring": "watch",
     "retraining": "retrain",
     "promotion": "promote",
+    "reproduction": "reproduce",
     "replay": "replay",
 }
 _ADDRESS = "MLFLOW_TRACKING_URI"

@@ -233,6 +233,7 @@ def cross_validate(
     *,
     share: float = 1.0,
     recipe: Recipe | None = None,
+    threads: int | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> CandidateResult:
     """Fit a candidate in every fold, as many folds at a time as there are cores.
@@ -251,11 +252,14 @@ def cross_validate(
         Of the rows that each fold fits.
     recipe
         What is fitted; None: the candidate as it is shipped.
+    threads
+        Cores of each fit; None: its share of those there are.
     advance
         Called after each fold.
     """
     rows, folds = open_study(workload, snapshot).rows, folds_of(workload, snapshot, share).folds
-    workers, threads = share_cores(len(folds), rows.matrix.X.nbytes)
+    workers, shared = share_cores(len(folds), rows.matrix.X.nbytes)
+    threads = threads or shared
     folder.mkdir(parents=True, exist_ok=True)
     with threadpool_limits(threads), _threads(workers) as runner:
         given: dict[str, Any] = {"workload": workload, "snapshot": snapshot, "name": name}
@@ -274,6 +278,7 @@ def cross_validate(
         rows=sum(len(valid) for _, valid in folds),
         footprint=_footprint(done, workload),
         recipe=recipe,
+        threads=threads,
     )
 
 

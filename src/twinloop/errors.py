@@ -83,6 +83,12 @@ class RegistryError(TwinloopError):
     code = "TL400"
 
 
+class ReproductionError(TwinloopError):
+    """A version cannot be fitted again, or comes out otherwise."""
+
+    code = "TL410"
+
+
 class ServiceError(TwinloopError):
     """MLflow or Prefect does not answer."""
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -202,68 +202,6 @@ def plan_decision(decision: Decision) -> Iterator[LogItem]:
     )
     columns = tuple((f.column, f.distance, f.drifted) for f in decision.features)
     yield Plot("plots/drift.png", drift_plot(columns))
-
-
-def model_card(
-    workload: Workload,
-    board: Leaderboard,
-    score: float,
-    window: str,
-    digest: str,
-    rows: int,
-    reference: Reference,
-    notes: Sequence[str] = (),
-) -> str:
-    """Write the model card of a version, in Markdown; each note is a line of its head."""
-    metric = workload.metric
-    heads = columns(board)
-    table = "\n".join(_row(cells) for cells in (heads, ("---",) * len(heads), *lines(board)))
-    said = ". ".join(remarks(board))
-    noted = "".join(f"\n- {note}" for note in notes)
-    names = [c.name for c in reference.binning.columns[:-1]]
-    ranked = sorted(zip(reference.importance, names, strict=True), reverse=True)[:10]
-    leans = "\n".join(f"| {name} | {share:.1%} |" for share, name in ranked)
-    fitted = (
-        "all rows, the holdout included, once it was judged"
-        if workload.refits
-        else "training rows only"
-    )
-    skipped = (
-        f"\nNot run, for lack of budget: {', '.join(board.skipped)}.\n" if board.skipped else ""
-    )
-    return f"""# {workload.name}: {workload.task} of `{workload.target}`
-
-{workload.description}
-
-- **Model**: {said}
-- **Holdout**: {metric} {score:.4g}, on rows the scored model has not seen
-- **Data**: {rows} rows, {window}, digest `{digest[:16]}`
-- **Split**: {board.split}
-- **Served model**: fitted on {fitted}{noted}
-
-## Candidates
-
-{table}
-
-Intervals are of the mean over folds, corrected for the rows that folds share (Nadeau and Bengio
-2003). A gap is wide where the training score lies beyond that interval: it then says nothing of
-what to expect. On the {LEGEND}.
-{skipped}
-## What it leans on
-
-| feature | share |
-|---|---|
-{leans}
-
-## Limits
-
-Predictions are worth what the contract promises: rows outside its ranges are quarantined, not
-scored. Levels of a category that were not in the training rows are treated as missing.
-"""
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def plan_snapshot(read: int, rows: int, digest: str, dropped: dict[str, int]) -> Iterator[LogItem]:

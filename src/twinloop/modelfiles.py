@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from twinloop.archive import stable_archive
 from twinloop.blend import Blend
 from twinloop.candidates import Predictor
 from twinloop.errors import RegistryError
@@ -49,7 +50,7 @@ def _write_one(predictor: Predictor, stem: str) -> tuple[dict[str, Any], dict[st
     else:
         from skops import io as skops_io
 
-        content = skops_io.dumps(predictor.model)
+        content = stable_archive(skops_io.dumps(predictor.model))
     about = {
         "library": predictor.library,
         "n_classes": predictor.n_classes,

@@ -63,6 +63,8 @@ class CandidateResult(Frozen):
         What was fitted; None: the candidate as it is shipped.
     members
         Of an ensemble, the one with most weight first; empty for all others.
+    threads
+        Cores that the fit of one fold could use; 0 where it was not written down.
     """
 
     name: AnyCandidate
@@ -74,6 +76,7 @@ class CandidateResult(Frozen):
     footprint: Footprint | None = None
     recipe: Recipe | None = None
     members: tuple[Member, ...] = ()
+    threads: int = 0
 
     @property
     def valid(self) -> float:

@@ -1,6 +1,5 @@
 """The log plan of how far a score can be trusted: calibration, slices and learning curve."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +11,6 @@ from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text
 from twinloop.plots import learning_curve_plot, reliability_plot, slices_plot
 from twinloop.rule import Rule
 from twinloop.slices import MIN_ROWS, SliceReport, SliceScore
-from twinloop.workload import Workload
 
 _MOST_SLICES = 10
 
@@ -91,31 +89,3 @@ def plan_curve(points: tuple[CurvePoint, ...], metric: str) -> Iterator[LogItem]
         yield Metric(f"accuracy/curve_{metric}", point.result.valid, round(point.rows))
         yield Metric(f"accuracy/curve_train_{metric}", point.result.train, round(point.rows))
     yield Plot("plots/learning_curve.png", learning_curve_plot(points, metric))
-
-
-def card_notes(rule: Rule, report: SliceReport, workload: Workload) -> tuple[str, ...]:
-    """Return what the model card says of calibration, threshold and slices."""
-    notes = []
-    if workload.task != "regression":
-        notes.append(f"**Probabilities**: {_calibrated(rule)}")
-    if workload.task == "binary":
-        how = "as the workload says"
-        if workload.training.threshold == "auto":
-            how = f"tuned for {workload.metric}" if rule.threshold != 0.5 else "not tuned"
-        notes.append(f"**Threshold**: {rule.threshold:.4g}, {how}")
-    whole = report.whole
-    if not math.isnan(whole.low):
-        notes.append(f"**Holdout, 95 % interval**: {brackets(whole.low, whole.high)}")
-    if report.slices:
-        worse = ", ".join(slice_names(report)) or "none"
-        notes.append(f"**Clearly worse than the whole**: {worse}, of {len(report.slices)} slices")
-    return tuple(notes)
-
-
-def _calibrated(rule: Rule) -> str:
-    if rule.calibration.method == "none":
-        return "as the estimator gives them"
-    return (
-        f"calibrated ({rule.calibration.method}) on rows outside the fit, which saves "
-        f"{rule.calibration.gain:.2g} log loss a row there"
-    )

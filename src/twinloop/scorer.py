@@ -216,6 +216,8 @@ class Scorer:
 def to_files(scorer: Scorer) -> dict[str, bytes]:
     """Write a scorer as files of data: no pickle, nothing that runs when read.
 
+    Equal scorers have equal files, whatever process wrote them.
+
     Returns
     -------
     dict of str to bytes

@@ -21,7 +21,6 @@ from twinloop.logplan import (
     Table,
     Tag,
     Text,
-    model_card,
     plan_candidate,
     plan_decision,
     plan_leakage,
@@ -369,25 +368,3 @@ def test_signs_of_leakage_are_logged_and_shown() -> None:
     assert table.rows[0] == (
         *("fail", "target_copy", "casual, registered", "They add up.", "Ignore them."),
     )
-
-
-@pytest.mark.parametrize(("refit", "words"), [("all", "the holdout included"), ("train", "only")])
-def test_a_model_card_tells_all(refit: str, words: str) -> None:
-    """Every candidate, those not run, the data, the features and what was fitted stand on it."""
-    workload = workload_of(training={"refit": refit})
-    card = model_card(workload, BOARD, 0.125, "2011-01-01/2011-07-01", "f" * 64, 4320, REFERENCE)
-    rows = [line for line in card.splitlines() if line.startswith("|")]
-    assert [row.split("|")[1].strip() for row in rows] == [
-        *("candidate", "---", "linear", "baseline"),
-        *("feature", "---", "k", "n"),
-    ]
-    noted = model_card(
-        workload, BOARD, 0.125, "all", "f" * 64, 4320, REFERENCE, ("**Threshold**: 0.3",)
-    )
-    assert "\n- **Threshold**: 0.3\n" in noted
-    for line in lines(BOARD):
-        assert f"\n| {' | '.join(line)} |\n" in card
-    assert "- **Model**: linear was chosen: cheaper than another. linear overfits" in card
-    for part in ("forest, xgboost", "rmse 0.125", "4320 rows", "2011-01-01/2011-07-01", words):
-        assert part in card
-    assert ("f" * 16 in card, "75.0%" in card, "2 folds of weeks" in card) == (True, True, True)

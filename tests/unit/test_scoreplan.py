@@ -11,7 +11,7 @@ from twinloop.learning_curve import CurvePoint
 from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text
 from twinloop.results import CandidateResult, FoldScore
 from twinloop.rule import PLAIN, Rule
-from twinloop.scoreplan import card_notes, plan_curve, plan_rule, plan_slices
+from twinloop.scoreplan import plan_curve, plan_rule, plan_slices
 from twinloop.slices import SliceReport, SliceScore
 from twinloop.workload import Workload
 
@@ -145,32 +145,3 @@ def test_a_curve_logs_its_rows_as_steps() -> None:
         ("accuracy/curve_train_rmse", 0.5, 400),
     ]
     assert drawn(plan) == ["plots/learning_curve.png"]
-
-
-@pytest.mark.parametrize(
-    ("rule", "workload", "words"),
-    [
-        (PLAIN, workload_of("binary"), ("as the estimator gives them", "0.5, not tuned")),
-        (
-            SIGMOID,
-            workload_of("binary", "accuracy"),
-            ("calibrated (sigmoid)", "saves 0.12 log loss", "0.25, tuned for accuracy"),
-        ),
-        (SIGMOID, workload_of("binary", threshold=0.25), ("0.25, as the workload says",)),
-    ],
-)
-def test_the_card_tells_the_rule(rule: Rule, workload: Workload, words: tuple[str, ...]) -> None:
-    """Calibration and threshold, and how they came to be."""
-    notes = "\n".join(card_notes(rule, REPORT, workload))
-    for word in (*words, "[0.75, 1.25]", "plan = basic, of 2 slices"):
-        assert word in notes
-
-
-def test_the_card_says_no_more_than_is_known() -> None:
-    """Numbers have no probabilities, one row no interval, and no slice is no note."""
-    unknown = WHOLE.model_copy(update={"low": math.nan})
-    assert card_notes(PLAIN, SliceReport(whole=unknown), workload_of("regression")) == ()
-    (note,) = card_notes(
-        PLAIN, SliceReport(whole=unknown, slices=(part("a", 1.0),)), workload_of("regression")
-    )
-    assert note.endswith("none, of 1 slices")
