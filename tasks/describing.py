@@ -6,7 +6,8 @@ from tasks.provenance import Provenance
 from tasks.registering import ModelFiles
 from tasks.registry import ServedVersion
 from tasks.tracking import TrackedRun, client
-from twinloop.card import CardFacts, short_card, write_card
+from twinloop.card import short_card, write_card
+from twinloop.cardfacts import CardFacts
 from twinloop.costs import cost_metrics
 from twinloop.leakage import Finding
 from twinloop.logplan import Text

@@ -1,75 +1,19 @@
 """The model card: all that is to be known of a version, gathered as plain values."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from twinloop.contract import ColumnContract, Contract
+from twinloop.cardfacts import CardFacts, interval_words, when
+from twinloop.cardscores import about_candidates, about_holdout, about_shares, about_slices
+from twinloop.contract import ColumnContract
 from twinloop.evaluation import METRICS
-from twinloop.evidence import Evidence, Span
+from twinloop.evidence import Evidence
 from twinloop.intervals import brackets
-from twinloop.leaderboard import LEGEND, columns, lines, remarks
-from twinloop.leakage import Finding
-from twinloop.page import Command, Facts, Grid, Page, Section, Shares, Spans, Words, brief, plain
-from twinloop.results import Leaderboard
+from twinloop.page import Command, Facts, Grid, Page, Section, Words, brief, plain
 from twinloop.slices import MIN_ROWS
 from twinloop.verdict import Verdict
 from twinloop.window import format_duration
-from twinloop.workload import Workload
 
-_MOST_SHARES = 12
-_MOST_SLICES = 12
 _MOST_LEVELS = 10
-_NO_INTERVAL = "too few blocks of rows for an interval"
-
-
-@dataclass(frozen=True)
-class CardFacts:
-    """What a model card is written from.
-
-    Attributes
-    ----------
-    version
-        Number of the version.
-    origin
-        Where its rows came from, in words.
-    window
-        Rows that were asked for.
-    trained_at
-        The moment the training was meant for, UTC.
-    read, quarantined, dropped
-        Rows read, those that broke the contract, and those left out in cleaning, by reason.
-    digest
-        Of the snapshot.
-    champion
-        Number of the version that served before; empty for none.
-    bill
-        ``time/`` and ``cost/`` metrics of the training until now.
-    software
-        Versions by name of what it was made with.
-    threads
-        Cores an estimator could use.
-    """
-
-    workload: Workload
-    version: str
-    origin: str
-    window: str
-    trained_at: datetime
-    read: int
-    quarantined: int
-    dropped: Mapping[str, int]
-    digest: str
-    contract: Contract
-    board: Leaderboard
-    evidence: Evidence
-    findings: tuple[Finding, ...]
-    verdict: Verdict
-    champion: str
-    bill: Mapping[str, float]
-    software: Mapping[str, str]
-    threads: int
 
 
 def write_card(facts: CardFacts) -> Page:
@@ -79,10 +23,10 @@ def write_card(facts: CardFacts) -> Page:
         ("What it is for", _purpose(facts)),
         ("Data and contract", _data(facts)),
         ("Split and folds", _split(facts)),
-        ("Candidates", _candidates(facts)),
-        ("Holdout", _holdout(facts)),
-        ("Slices", _slices(facts)),
-        ("What it leans on", _shares(facts)),
+        ("Candidates", about_candidates(facts)),
+        ("Holdout", about_holdout(facts)),
+        ("Slices", about_slices(facts)),
+        ("What it leans on", about_shares(facts)),
         ("Signs of leakage", _leakage(facts)),
         ("Known limits", _limits(facts)),
         ("Bill", _bill(facts)),
@@ -103,7 +47,7 @@ def short_card(facts: CardFacts) -> str:
     holdout, workload = facts.evidence.holdout, facts.workload
     lines = (
         f"{facts.board.winner.name}, {workload.metric} {brief(facts.evidence.score)} "
-        f"{_interval(facts)} on {holdout.rows:,} rows it had not seen",
+        f"{interval_words(facts)} on {holdout.rows:,} rows it had not seen",
         f"Verdict: {facts.verdict.outcome}. {'. '.join(_reasons(facts.verdict))}",
         f"Data: {facts.evidence.served.rows:,} rows, {facts.window}, digest {facts.digest[:16]}",
         "The whole card: model_card.html among the artifacts of the run it comes from",
@@ -121,11 +65,6 @@ def _command(facts: CardFacts) -> str:
     return f"twinloop reproduce {facts.workload.id} --version {facts.version}"
 
 
-def _interval(facts: CardFacts) -> str:
-    whole = facts.evidence.slices.whole
-    return _NO_INTERVAL if math.isnan(whole.low) else brackets(whole.low, whole.high)
-
-
 def _tiles(facts: CardFacts) -> tuple[tuple[str, str, str], ...]:
     evidence, winner = facts.evidence, facts.board.winner
     served = evidence.served
@@ -134,22 +73,16 @@ def _tiles(facts: CardFacts) -> tuple[tuple[str, str, str], ...]:
         (
             f"{facts.workload.metric} on the holdout",
             brief(evidence.score),
-            f"95 % interval {_interval(facts)}",
+            f"95 % interval {interval_words(facts)}",
         ),
         ("Model", winner.name, f"of {len(facts.board.candidates)} candidates"),
-        ("Fitted on", f"{served.rows:,} rows", _when(served)),
+        ("Fitted on", f"{served.rows:,} rows", when(served)),
         ("Trained", f"{facts.trained_at:%Y-%m-%d}", f"as of {facts.trained_at:%H:%M} UTC"),
     )
 
 
 def _against(facts: CardFacts) -> str:
     return f"against version {facts.champion}" if facts.champion else "no version served before"
-
-
-def _when(span: Span) -> str:
-    if span.first is None or span.last is None:
-        return "rows have no time"
-    return f"{span.first:%Y-%m-%d} to {span.last:%Y-%m-%d}"
 
 
 def _verdict(facts: CardFacts) -> tuple[Words | Facts, ...]:
@@ -246,105 +179,9 @@ def _split(facts: CardFacts) -> tuple[Words, ...]:
     )
     if workload.group:
         seen += f" Rows of one {workload.group} never straddle a split."
-    held = f"The holdout: {evidence.holdout.rows:,} rows, {_when(evidence.holdout)}."
+    held = f"The holdout: {evidence.holdout.rows:,} rows, {when(evidence.holdout)}."
     how = f"How: {facts.board.split}."
     return (Words((how, seen, held, fitted), points=True),)
-
-
-def _candidates(facts: CardFacts) -> tuple[Words | Spans | Grid, ...]:
-    board = facts.board
-    chosen = tuple(i for i, c in enumerate(board.candidates) if c is board.winner)
-    spans = Spans(
-        f"{facts.workload.metric} over the folds",
-        tuple((c.name, c.valid, *c.interval) for c in board.candidates),
-        marked=chosen,
-    )
-    said = [f"{remark}." for remark in remarks(board)]
-    if board.skipped:
-        said.append(f"Not run, for lack of budget: {', '.join(board.skipped)}.")
-    notes = (
-        "Intervals are of the mean over folds, corrected for the rows that folds share (Nadeau "
-        "and Bengio 2003). A gap is wide where the training score lies beyond that interval.",
-        f"On the {LEGEND}.",
-    )
-    heads = columns(board)
-    numbers = tuple(i for i in range(1, len(heads) - 1))
-    grid = Grid(heads, lines(board), numbers=numbers, marked=chosen)
-    return Words(tuple(said)), spans, grid, Words(notes)
-
-
-def _holdout(facts: CardFacts) -> tuple[Facts | Words, ...]:
-    workload, evidence = facts.workload, facts.evidence
-    days = evidence.holdout.days
-    blocks = f"blocks of days: {days}" if days else "single rows"
-    if not days and workload.group:
-        blocks = f"groups of {workload.group}"
-    pairs = [
-        (workload.metric, brief(evidence.score)),
-        ("95 % interval", f"{_interval(facts)} (jackknife over {blocks})"),
-        ("Rows", f"{evidence.holdout.rows:,}"),
-    ]
-    found, rule = evidence.reliability, evidence.rule
-    if found is not None:
-        method = rule.calibration.method
-        how = "as the estimator gives them" if method == "none" else f"calibrated ({method})"
-        pairs.append(("Probabilities", how))
-        for name, after, before in (
-            ("Brier score", found.brier, found.brier_before),
-            ("Log loss", found.log_loss, found.log_loss_before),
-            ("Calibration error", found.error, found.error_before),
-        ):
-            was = "" if method == "none" else f", {brief(before)} before calibration"
-            pairs.append((name, brief(after) + was))
-    if workload.task == "binary":
-        pairs.append(("Threshold", _threshold(facts)))
-    if evidence.target_range is not None:
-        low, high = evidence.target_range
-        pairs.append(("Targets seen", f"{low:.6g} to {high:.6g}"))
-    return (
-        Words(("Scored once, on rows the scored model had not seen.",)),
-        Facts(tuple(pairs)),
-        Words(("Its figures are among the plots of the run: truth and prediction, errors.",)),
-    )
-
-
-def _threshold(facts: CardFacts) -> str:
-    rule, training = facts.evidence.rule, facts.workload.training
-    how = "as the workload says"
-    if training.threshold == "auto":
-        how = f"tuned for {facts.workload.metric}" if rule.threshold != 0.5 else "not tuned"
-    second = facts.evidence.classes[-1]
-    return f"{rule.threshold:.4g}, {how}: above it, {second} is predicted"
-
-
-def _slices(facts: CardFacts) -> tuple[Words | Spans, ...]:
-    report, metric = facts.evidence.slices, facts.workload.metric
-    if not report.slices:
-        return (Words(("The holdout was not divided: no column has few enough levels.",)),)
-    shown = report.slices[:_MOST_SLICES]
-    worse = tuple(i for i, s in enumerate(shown) if s.worse)
-    rows = tuple((f"{s.column} = {s.level}", s.score, s.low, s.high) for s in shown)
-    said = (
-        f"The worst {len(shown)} of {len(report.slices)} slices of at least {MIN_ROWS} rows "
-        f"({report.hidden} others had too few). The dashed line is the whole holdout.",
-        f"Clearly worse than the whole: {len(report.worse)}, marked where they are shown. A slice "
-        "is called so where its interval, widened for the number of slices, ends short of the "
-        "whole.",
-    )
-    notes = tuple(f"{s.rows:,} rows{', clearly worse' if s.worse else ''}" for s in shown)
-    line = report.whole.score
-    return Words(said), Spans(metric, rows, notes, line=line, marked=worse)
-
-
-def _shares(facts: CardFacts) -> tuple[Shares | Words, ...]:
-    shares = facts.evidence.shares[:_MOST_SHARES]
-    if not shares:
-        return (Words(("This kind of model does not say.",)),)
-    how = (
-        "Gain for boosted trees, impurity for forests, standardised coefficients for linear "
-        "models. It tells what the model uses, not what causes what."
-    )
-    return Shares("feature", shares), Words((how,))
 
 
 def _leakage(facts: CardFacts) -> tuple[Words | Grid, ...]:

@@ -50,7 +50,7 @@ def test_each_version_has_a_card_with_its_verdict(home: Path) -> None:
                 *(c.name for c in result.board.candidates),
             ):
                 assert part in text, part
-        short = found.description
+        short = found.description or ""
         assert f"rmsle {result.holdout:.4g}" in short
         assert f"Verdict: {result.verdict.outcome}" in short
         assert f"`twinloop reproduce bikes --version {result.version}`" in short

@@ -16,6 +16,7 @@ import pytest
 from flows.reproduce_model import reproduce_model
 from flows.train_model import train_model
 from tasks import reproducing
+from tasks.fitting import fit_model
 from tasks.preparing import Snapshot
 from tasks.provenance import PROVENANCE
 from tasks.registry import find_version, versions
@@ -137,10 +138,8 @@ def test_another_outcome_is_an_error(
     home: Path, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where another model comes out, the files and what has changed since are named."""
-    real = reproducing.fit_model
-
     def other(workload: Any, *args: Any, **kwargs: Any) -> Any:
-        return real(workload.model_copy(update={"seed": 1}), *args, **kwargs)
+        return fit_model(workload.model_copy(update={"seed": 1}), *args, **kwargs)
 
     monkeypatch.setattr(reproducing, "fit_model", other)
     monkeypatch.setattr(reproducing, "software", lambda: {"numpy": "0.1"})

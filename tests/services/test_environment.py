@@ -58,9 +58,9 @@ def trained(name: str, candidate: CandidateName) -> tuple[pd.DataFrame, pd.DataF
 
 def folder_of(home: Path, name: str) -> Path:
     """Return the folder of the champion's files."""
-    client()
-    version = client().get_model_version_by_alias(name, "champion")
-    (found,) = (home / "mlflow").rglob(f"models/{version.model_id}/artifacts")
+    champion = find_champion(load_workload(name))
+    assert champion is not None
+    (found,) = (home / "mlflow").rglob(f"models/{champion.source.rpartition('/')[2]}/artifacts")
     return found
 
 
@@ -221,10 +221,10 @@ def test_a_foreign_file_is_refused_and_nothing_runs(home: Path, tmp_path: Path, 
     trained("diabetes", "linear")
     mark = tmp_path / "mark"
     content = {
-        "pickle": lambda: pickle.dumps(Fires(mark)),
-        "os.system": lambda: calls_system(mark),
-        "class": lambda: skops_io.dumps(FunctionTransformer(shutil.rmtree)),
-    }[kind]()
+        "pickle": pickle.dumps(Fires(mark)),
+        "os.system": calls_system(mark),
+        "class": skops_io.dumps(FunctionTransformer(shutil.rmtree)),
+    }[kind]
     put(home, content)
     champion = find_champion(load_workload("diabetes"))
     assert champion is not None
