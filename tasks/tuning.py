@@ -128,7 +128,7 @@ def search_settings(
     """
     opened, folds = open_study(workload, snapshot), search_folds(workload, snapshot)
     run.rows = sum(len(valid) for _, valid in folds)
-    span = _span(opened, workload)
+    span = fitted_span(opened, workload)
     space = search_space(candidate, workload, span)
     key = _key(workload, snapshot, candidate)
     folder, until = settings().lake(workload) / "tuning", time.monotonic() + seconds
@@ -174,7 +174,7 @@ def search_settings(
     return search
 
 
-def _span(opened: Study, workload: Workload) -> timedelta | None:
+def fitted_span(opened: Study, workload: Workload) -> timedelta | None:
     """Return the time that the rows fitted in the end span."""
     times = times_of(opened.table, workload)
     if times is None:
