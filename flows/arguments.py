@@ -70,6 +70,7 @@ def read_overrides(
     candidates: str | None,
     folds: int | None,
     minutes: float | None,
+    trials: int | None = None,
 ) -> "Overrides":
     """Read what one training does otherwise than the workload says, and see that it can."""
     from pydantic import ValidationError
@@ -85,6 +86,7 @@ def read_overrides(
                 "candidates": tuple(candidates.split(",")) if candidates else None,
                 "folds": folds,
                 "budget_minutes": minutes,
+                "trials": trials,
             }
         )
     except ValidationError as err:

@@ -81,13 +81,16 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(help="No further candidate starts after so long.")
     ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Settings tried for each tuned candidate; 0: no tuning.")
+    ] = None,
     var: Var = None,
     json: Json = None,
 ) -> None:
     """Train, judge and register a new version; the verdict decides whether it serves."""
     name = read_workload_name(workload, var)
     span = read_window(window)
-    overrides = read_overrides(name, history, candidates, folds, minutes)
+    overrides = read_overrides(name, history, candidates, folds, minutes, trials)
     with _running():
         from flows.train_model import train_model
 

@@ -1,8 +1,9 @@
-"""Showing: tables, links and progress on the page of a Prefect flow run.
+"""Showing: tables, links and progress on the page of a Prefect flow run, and progress in a shell.
 
 What cannot be shown is left out: a page that does not answer is no reason to fail a run.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from prefect.artifacts import (
 )
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from twinloop.logplan import Table
 from twinloop.workload import Workload
@@ -55,10 +58,11 @@ def show_links(workload: Workload, title: str, links: Mapping[str, str | None]) 
 
 @contextmanager
 def progress(workload: Workload, name: str, text: str) -> Iterator[Callable[[float], None]]:
-    """Show how far a job is, once it takes longer than a moment.
+    """Show how far a job is, once it takes longer than a moment: on the page, and in a terminal.
 
     The function given is to be told the share that is done, from 0 to 1; it may be told often.
     """
+    bar = _Bar(text) if sys.stderr.isatty() and not workload.sandbox else None
     artifact: UUID | None = None
     on = shown(workload)
     told = time.monotonic()
@@ -66,6 +70,8 @@ def progress(workload: Workload, name: str, text: str) -> Iterator[Callable[[flo
     def tell(share: float) -> None:
         nonlocal artifact, told
         now = time.monotonic()
+        if bar is not None:
+            bar.tell(share)
         if not on or (now - told < _MOMENT and (artifact is None or share < 1)):
             return
         told = now
@@ -77,8 +83,39 @@ def progress(workload: Workload, name: str, text: str) -> Iterator[Callable[[flo
             else:
                 update_progress_artifact(artifact, percent)
 
-    yield tell
-    tell(1.0)
+    try:
+        yield tell
+        tell(1.0)
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+class _Bar:
+    """A bar on the terminal that goes away when the job is done."""
+
+    def __init__(self, text: str) -> None:
+        self._began = time.monotonic()
+        # What others write meanwhile stays theirs.
+        self._bar = Progress(
+            TextColumn(text),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            console=Console(file=sys.stderr),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._job = self._bar.add_task(text, total=1.0)
+
+    def tell(self, share: float) -> None:
+        self._bar.update(self._job, completed=share)
+        if not self._bar.live.is_started and time.monotonic() - self._began >= _MOMENT:
+            self._bar.start()
+
+    def close(self) -> None:
+        self._bar.stop()
 
 
 def _key(name: str, workload: Workload) -> str:

@@ -72,7 +72,7 @@ def tune_candidates(
     for left, name in zip(range(len(names), 0, -1), names, strict=True):
         share = (until - time.monotonic()) / left - _kept_back(name, board, workload, snapshot)
         with tracked_run(workload, "tuning", window=window, as_of=run.as_of, what=name) as child:
-            search = _search(workload, snapshot, name, champion, window, share, child)
+            search = search_settings(workload, snapshot, name, champion, window, share, child)
         said.append(told(search, workload.prices.currency))
         found = _found(search, board)
         if found is not None:
@@ -112,22 +112,26 @@ def _found(search: Search, board: Leaderboard) -> Recipe | None:
     return best.recipe
 
 
-def _search(
+def search_settings(
     workload: Workload,
     snapshot: Snapshot,
     candidate: TunableName,
     champion: ServedVersion | None,
     window: Window | None,
-    share: float,
+    seconds: float,
     run: TrackedRun,
 ) -> Search:
-    """Search for better settings of one candidate, for no longer than its share of the time."""
+    """Search for better settings of one candidate, for so many seconds at most.
+
+    Trials that a search of the same rows has left are taken over: where it was killed this one goes
+    on, where it had its budget there is nothing left to do.
+    """
     opened, folds = open_study(workload, snapshot), search_folds(workload, snapshot)
     run.rows = sum(len(valid) for _, valid in folds)
-    span = _span(opened, workload)
+    span = fitted_span(opened, workload)
     space = search_space(candidate, workload, span)
     key = _key(workload, snapshot, candidate)
-    folder, until = settings().lake(workload) / "tuning", time.monotonic() + share
+    folder, until = settings().lake(workload) / "tuning", time.monotonic() + seconds
     job = Job(
         workload,
         candidate,
@@ -170,7 +174,7 @@ def _search(
     return search
 
 
-def _span(opened: Study, workload: Workload) -> timedelta | None:
+def fitted_span(opened: Study, workload: Workload) -> timedelta | None:
     """Return the time that the rows fitted in the end span."""
     times = times_of(opened.table, workload)
     if times is None:

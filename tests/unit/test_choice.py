@@ -8,7 +8,7 @@ import pytest
 from twinloop.candidates import CHEAP_FIRST
 from twinloop.choice import _rank, choose, front_names, lead
 from twinloop.results import CandidateResult, Choice, FoldScore, Footprint, Leaderboard, rank
-from twinloop.workload import AnyCandidate, CandidateName, ChoiceRule, Training
+from twinloop.workload import AnyCandidate, CandidateName, ChoiceRule, Training, TunedName
 
 
 def result(
@@ -131,7 +131,11 @@ def test_without_a_score_the_first_is_taken() -> None:
 
 def test_every_candidate_has_its_place_in_the_order_of_cost() -> None:
     """Whoever adds a candidate says what it costs beside the others."""
-    assert sorted(CHEAP_FIRST) == sorted(get_args(CandidateName))
+    shipped = [*get_args(CandidateName), *get_args(TunedName)]
+    assert sorted(CHEAP_FIRST) == sorted(shipped)
+    for tuned in get_args(TunedName):
+        base = tuned.removesuffix("-tuned")
+        assert CHEAP_FIRST.index(tuned) == CHEAP_FIRST.index(base) + 1
 
 
 STEADY = [1.0, 1.0, 1.0, 1.0]

@@ -352,3 +352,55 @@ def test_seasonal_takes_part_where_there_are_seasons() -> None:
     assert seasonal in Overrides(folds=3).apply(read("time: t")).training.candidates
     with pytest.raises(WorkloadError, match="'seasonal' needs a time column"):
         Overrides(candidates=("seasonal",)).apply(read())
+
+
+def tuned(**keys: object) -> dict[str, object]:
+    """Return keys of a workload that is tuned like this."""
+    base = {"name": "w", "task": "regression", "source": {"kind": "files", "path": "x"}}
+    return base | {"target": "y", "training": keys}
+
+
+@pytest.mark.parametrize(
+    ("training", "names"),
+    [
+        ({}, ()),
+        ({"tuning": {"trials": 5}}, ("xgboost",)),
+        ({"tuning": {"minutes": 1}}, ("xgboost",)),
+        ({"tuning": {"minutes": 1, "trials": 0}}, ()),
+        ({"tuning": {"trials": 5, "candidates": ["forest", "boosting"]}}, ("forest",)),
+    ],
+)
+def test_nothing_is_tuned_unless_a_budget_says_so(
+    training: dict[str, object], names: tuple[str, ...]
+) -> None:
+    """Of the candidates to be tuned those are that compete; minutes or money are a budget, too."""
+    assert Workload.model_validate(tuned(**training)).tuned == names
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ({"candidates": ["linear"], "tuning": {"trials": 5}}, "none of them is among"),
+        ({"tuning": {"trials": 5, "candidates": ["linear"]}}, "nothing to tune here"),
+        ({"tuning": {"trials": 5, "candidates": []}}, "set trials to 0"),
+        ({"tuning": {"trials": 5, "candidates": ["seasonal"]}}, "linear"),
+        ({"tuning": {"trials": -1}}, "greater than or equal to 0"),
+        ({"candidates": ["xgboost-tuned"]}, "there is no candidate 'xgboost-tuned'"),
+    ],
+)
+def test_a_search_for_nothing_is_refused(training: dict[str, object], words: str) -> None:
+    """Where nothing can be tuned, or by no such candidate, the message says what can."""
+    with pytest.raises(ValidationError, match=words):
+        Workload.model_validate(tuned(**training))
+
+
+def test_trials_are_for_one_run() -> None:
+    """An override tunes what the workload would tune; what cannot be tuned is refused."""
+    plain = Workload.model_validate(tuned(tuning={"candidates": ["forest"]}))
+    assert plain.tuned == ()
+    assert Overrides(trials=3).apply(plain).tuned == ("forest",)
+    assert Overrides(trials=0).apply(Overrides(trials=3).apply(plain)).tuned == ()
+    busy = Overrides(trials=3).apply(plain)
+    assert Overrides(candidates=("linear",)).apply(busy).tuned == ()
+    with pytest.raises(WorkloadError, match="none of them is among"):
+        Overrides(trials=3, candidates=("linear",)).apply(plain)
