@@ -147,7 +147,7 @@ def _held_out(folders: Sequence[Path], number: int, study: Study, cap: int) -> H
     at = evenly(len(folds[0].rows), cap)
     said = np.stack([on_scale(f.predictions.take(at), study.target) for f in folds])
     rows = folds[0].rows[at]
-    return HeldOut(rows, study.rows.y[rows], said)
+    return HeldOut(rows, study.rows.y[rows], said, folds[0].rows)
 
 
 def _score(
