@@ -198,7 +198,7 @@ def _footprint(
     names = {m.name for m in made.members}
     cpu = sum(r.footprint.fit_cpu_seconds for r in results if r.footprint and r.name in names)
     _, threads = share_cores(len(study.split.folds), study.rows.matrix.X.nbytes)
-    # With as many threads as the others were measured with; a booster that was read takes all cores.
+    # With as many threads as the others were measured with; a booster that was read takes all.
     for scorer in fitted:
         if scorer.predictor.library == "xgboost":
             scorer.predictor.model.set_param({"nthread": threads})
