@@ -147,7 +147,7 @@ def _held_out(folders: Sequence[Path], number: int, study: Study, cap: int) -> H
     at = evenly(len(folds[0].rows), cap)
     said = np.stack([on_scale(f.predictions.take(at), study.target) for f in folds])
     rows = folds[0].rows[at]
-    return HeldOut(rows, study.rows.y[rows], said)
+    return HeldOut(rows, study.rows.y[rows], said, folds[0].rows)
 
 
 def _score(
@@ -198,7 +198,10 @@ def _footprint(
     names = {m.name for m in made.members}
     cpu = sum(r.footprint.fit_cpu_seconds for r in results if r.footprint and r.name in names)
     _, threads = share_cores(len(study.split.folds), study.rows.matrix.X.nbytes)
-    # With as many threads as the others were measured with.
+    # With as many threads as the others were measured with; a booster that was read takes all.
+    for scorer in fitted:
+        if scorer.predictor.library == "xgboost":
+            scorer.predictor.model.set_param({"nthread": threads})
     with threadpool_limits(threads):
         return measure_footprint(compose(fitted, made.members), held, cpu, workload.prices)
 

@@ -36,15 +36,18 @@ class HeldOut:
         The truth.
     said : np.ndarray of float64, shape (n_members, n_rows) or (n_members, n_rows, n_classes)
         What each member says of them, on the scale of `on_scale`.
+    fold : np.ndarray of int64, or None
+        Places of all rows of the fold, where `rows` are only some of them.
     """
 
     rows: np.ndarray
     y: np.ndarray
     said: np.ndarray
+    fold: np.ndarray | None = None
 
-    def without(self, rows: np.ndarray) -> "HeldOut":
-        """Return what is left without some rows."""
-        kept = ~np.isin(self.rows, rows)
+    def without(self, other: "HeldOut") -> "HeldOut":
+        """Return what is left without any row of another fold."""
+        kept = ~np.isin(self.rows, other.rows if other.fold is None else other.fold)
         return self if kept.all() else HeldOut(self.rows[kept], self.y[kept], self.said[:, kept])
 
 
@@ -181,7 +184,7 @@ def weights_by_fold(
     found = []
     for i, fold in enumerate(folds):
         others = folds[:i] if ordered else chain(folds[:i], folds[i + 1 :])
-        parts = [part for part in (other.without(fold.rows) for other in others) if len(part.y)]
+        parts = [part for part in (other.without(fold) for other in others) if len(part.y)]
         found.append(select_weights(parts, gain) if parts else alone)
     return found
 

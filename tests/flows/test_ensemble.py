@@ -9,6 +9,7 @@ import pytest
 
 from flows.score_batch import score_batch
 from flows.train_model import train_model
+from tasks.checking import check_workload
 from tasks.registry import find_champion, load_version
 from tasks.settings import load_workload
 from tasks.tracking import client
@@ -83,6 +84,9 @@ def test_an_ensemble_is_trained_and_served(home: Path, task: str) -> None:
 def test_who_did_not_run_is_no_member(home: Path) -> None:
     """Without time for two there is no ensemble; of one member alone none is entered."""
     write(home, "regression", bump=0.0)
+    found = check_workload(load_workload("mixed"), None, NOW)
+    assert "ensemble" in found.candidates
+    assert found.expected_seconds > 2
     short = train_model("mixed", as_of=NOW, overrides=Overrides(budget_minutes=1e-6))
     assert short.board.skipped == ("forest", "ensemble")
     assert short.winner == "linear"

@@ -90,15 +90,16 @@ def test_without_folds_before_it_a_fold_has_the_best_single_one() -> None:
     assert found[2][1] > 0
 
 
-def test_repeated_folds_do_not_bring_a_fold_its_own_rows() -> None:
+@pytest.mark.parametrize("some", [slice(0, 30), slice(0, 30, 3)])
+def test_repeated_folds_do_not_bring_a_fold_its_own_rows(some: slice) -> None:
     """Weights of a fold are selected on no row of it, though another draw has it elsewhere."""
-    both = part(ERROR, -ERROR)
-    half = HeldOut(both.rows[:30], both.y[:30], both.said[:, :30])
-    assert both.without(half.rows).rows.tolist() == list(range(30, 60))
-    spoiled = both.said[1].copy()
-    spoiled[30:] += 1e3
-    whole = replace(both, said=np.stack([both.said[0], spoiled]))
-    first, _ = weights_by_fold([half, whole], RMSE, ordered=False, best=0)
+    right, wrong = part(ERROR, 2 * ERROR), part(1e3 * ERROR, 0 * ERROR)
+    # The first half speaks for the second member, the other half for the first.
+    said = np.concatenate([wrong.said[:, :30], right.said[:, 30:]], axis=1)
+    whole = replace(right, said=said)
+    half = HeldOut(whole.rows[some], Y[some], said[:, some], fold=whole.rows[:30])
+    assert whole.without(half).rows.tolist() == list(range(30, 60))
+    first, _ = weights_by_fold([half, whole], RMSE, ordered=False, best=1)
     assert first.tolist() == [1, 0]
 
 
