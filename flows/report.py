@@ -49,7 +49,12 @@ def training(result: TrainingResult) -> None:
         say(f"not run, for lack of budget: {', '.join(result.board.skipped)}")
     _leakage(result.findings)
     verdict = result.verdict
-    say(f"version {result.version}: [bold]{verdict.outcome}[/] ({verdict.reason})")
+    if verdict.checks:
+        table = _table("Verdict", "check", "outcome", "what was found")
+        for c in verdict.checks:
+            table.add_row(c.name, c.outcome, escape(c.words))
+        _console.print(table)
+    say(f"version {result.version}: [bold]{verdict.outcome}[/] ({escape(verdict.reason)})")
     say(f"champion: version {result.champion or 'none'}")
 
 

@@ -72,8 +72,10 @@ def judge(
     scorer = model.judged(workload.trusted)
     held = study.split.holdout
     rows = held if champion is None else fresh_rows(study.table, held, champion, workload)
-    fresh = study.table.take(pa.array(rows))
-    case = _Case(workload, study, model, board.winner.name, fresh, scorer.predict(fresh))
+    fresh = study.table.take(pa.array(rows, pa.int64()))
+    # Estimators refuse to predict no rows at all.
+    answers = scorer.predict(fresh) if len(rows) else Predictions(np.empty(0))
+    case = _Case(workload, study, model, board.winner.name, fresh, answers)
     if champion is None:
         verdict = first_version(workload.metric, model.score, _limits(case))
     else:
