@@ -257,7 +257,8 @@ def _output_type(kind: pa.DataType) -> Any:
 
 def _requirements(served: Path) -> list[str]:
     """Pin what loading this model takes, and all that this takes in turn, as installed here."""
-    needed = ["mlflow", "numpy", "pandas", "pyarrow", "pydantic", "scikit-learn", "scipy"]
+    needed = ["cronsim", "mlflow", "numpy", "pandas", "pyarrow", "pydantic"]
+    needed += ["scikit-learn", "scipy"]
     if any(served.glob("*.skops")):
         needed.append("skops")
     if any(served.glob("*.ubj")):

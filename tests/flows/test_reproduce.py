@@ -138,6 +138,7 @@ def test_another_outcome_is_an_error(
     home: Path, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where another model comes out, the files and what has changed since are named."""
+
     def other(workload: Any, *args: Any, **kwargs: Any) -> Any:
         return fit_model(workload.model_copy(update={"seed": 1}), *args, **kwargs)
 

@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 TWINLOOP = Path(sys.executable).parent / "twinloop"
-COMMANDS = ("train", "score", "watch", "retrain", "replay", "champion", "runs", "check")
+COMMANDS = (
+    *("train", "score", "watch", "retrain", "replay", "champion", "reproduce", "runs", "check"),
+)
 SUGAR = """
 name: sugar
 task: regression
