@@ -231,7 +231,7 @@ def _boost(X: np.ndarray, y: np.ndarray, problem: Problem, rows: Rows) -> Any:
     if parts is not None:
         learn, stop = parts
         fitted = _bins(X[learn], y[learn], rows.weight_of(learn), problem, edges)
-        held = _bins(X[stop], y[stop], rows.weight_of(stop), problem, edges or fitted)
+        held = _bins(X[stop], y[stop], rows.weight_of(stop), problem, fitted)
         trial = xgb.train(
             params,
             fitted,

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from twinloop.candidates import Predictor, Problem, fit_candidate, importance
+from twinloop.candidates import EDGE_ROWS, Predictor, Problem, fit_candidate, importance
 from twinloop.encoding import Encoding, Feature
 from twinloop.workload import CandidateName, Task
 
@@ -121,3 +121,15 @@ def test_the_same_rows_get_the_same_answer_to_the_last_bit(name: CandidateName) 
     X = matrix(2000)
     answers = {model.predict(X).tobytes() for _ in range(20)}
     assert len(answers) == 1
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_boosting_stops_by_later_rows_whatever_its_bin_edges(*, shared: bool) -> None:
+    """Edges shared by folds, or those of some of many rows, are the stopping rows' edges, too."""
+    n_rows = 2000 if shared else EDGE_ROWS + 1000
+    X = matrix(n_rows)
+    y = np.nan_to_num(X[:, 2]).astype(np.float64)
+    edges = X[:500] if shared else None
+    problem = Problem("regression", 0, "rmse", seed=0, threads=1, edges=edges)
+    found = fit_candidate("xgboost", X, y, ENCODING, problem)
+    assert np.mean((found.predict(X) - y) ** 2) < 0.05 * np.var(y)
