@@ -51,7 +51,7 @@ def fit_winner(
     rows = table.take(pa.array(unseen.rows))
     rule = _learn_rule(unseen, rows, target, split, workload)
     # The folds' bin edges know of rows that these fits must not know of.
-    rows_apart, threads = replace(study.rows, edge_rows=None), settings().threads
+    rows_apart, threads = replace(study.rows, edges=None), settings().threads
     plain = fit_rows(rows_apart, name, split.train, threads=threads)
     judged = replace(plain, rule=rule)
     latest = split.served if workload.refits else split.train

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from twinloop.edges import bin_edges
 from twinloop.encoding import Encoding
 from twinloop.errors import WorkloadError
 from twinloop.stopping import stopping_rows
@@ -92,7 +93,8 @@ class Problem:
     Attributes
     ----------
     edges : np.ndarray of float32, shape (n, n_features), or None
-        Rows whose quantiles become the bin edges of XGBoost's trees; None: some of those fitted.
+        Values that XGBoost's trees may split at, column by column (see `twinloop.edges`); None:
+        they come from the rows fitted.
     rounds
         How many trees XGBoost grows; None: as many as do good.
     """
@@ -276,7 +278,7 @@ def _edges(X: np.ndarray, problem: Problem) -> Any:
         return _bins(problem.edges, None, None, problem, None)
     if len(X) <= EDGE_ROWS:
         return None
-    return _bins(X[evenly(len(X), EDGE_ROWS)], None, None, problem, None)
+    return _bins(bin_edges(X[evenly(len(X), EDGE_ROWS)]), None, None, problem, None)
 
 
 def _bins(
