@@ -120,6 +120,16 @@ def show_samples(samples: Mapping[str, Samples]) -> None:
     _console.print(table)
 
 
+def show_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; the first column is a name, the others are figures."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    _console.print(table)
+
+
 def finish(benchmark: str, figures: Sequence[Figure]) -> int:
     """Print the figures against their targets, and as the last line all of it as JSON.
 

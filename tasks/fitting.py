@@ -93,7 +93,7 @@ def fit_model(
     rows = table.take(pa.array(unseen.rows))
     rule = _learn_rule(unseen, rows, target, split, workload)
     # The folds' bin edges know of rows that these fits must not know of.
-    rows_apart = replace(study.rows, edge_rows=None)
+    rows_apart = replace(study.rows, edges=None)
     fit = partial(
         fit_members,
         rows_apart,

@@ -16,10 +16,11 @@ from tasks.tracking import TrackedRun
 from tasks.validating import Study, open_study
 from twinloop import jury, serving
 from twinloop.contract import check_rows
+from twinloop.ensemble import fit_members
 from twinloop.errors import ColumnError
 from twinloop.evaluation import METRICS, block_ids
-from twinloop.paired import Trial, measure_gain
-from twinloop.results import Leaderboard
+from twinloop.paired import Pairing, measure_gain
+from twinloop.results import CandidateResult, Leaderboard
 from twinloop.scorer import Predictions, Scorer
 from twinloop.slices import slice_columns, slice_rows
 from twinloop.validation import fit_rows, times_of
@@ -47,7 +48,7 @@ class _Case:
     workload: Workload
     study: Study
     model: ModelFiles
-    winner: str
+    winner: CandidateResult
     fresh: pa.Table
     answers: Predictions
 
@@ -75,7 +76,7 @@ def judge(
     fresh = study.table.take(pa.array(rows, pa.int64()))
     # Estimators refuse to predict no rows at all.
     answers = scorer.predict(fresh) if len(rows) else Predictions(np.empty(0))
-    case = _Case(workload, study, model, board.winner.name, fresh, answers)
+    case = _Case(workload, study, model, board.winner, fresh, answers)
     if champion is None:
         verdict = first_version(workload.metric, model.score, _limits(case))
     else:
@@ -99,17 +100,17 @@ def _against(champion: ServedVersion, case: _Case, scorer: Scorer) -> Verdict:
         return no_evidence(workload.metric, "no rows that neither has seen")
     fresh, answers = case.fresh.take(pa.array(kept)), case.answers.take(kept)
     y = target.encode(fresh.column(target.name))
-    trial = _trial(fresh, y, old.scorer.predict(checked.good), answers, workload)
+    pairing = _pair(fresh, y, old.scorer.predict(checked.good), answers, workload)
     rules = workload.retraining
-    verdict = compare(trial, min_rows=rules.min_rows, margin=rules.margin)
+    verdict = compare(pairing, min_rows=rules.min_rows, margin=rules.margin)
     if not verdict.checks:
         return verdict
-    plain = replace(trial, old=_fit(case, "baseline").predict(fresh))
+    plain = replace(pairing, old=_baseline(case).predict(fresh))
     checks = [baseline_check(measure_gain(plain), workload.metric), *_limits(case)]
     slices: tuple[SliceGain, ...] = ()
     if rules.slices:
         names = slice_columns(workload, scorer.encoding, case.model.reference().importance)
-        slices = slice_gains([slice_rows(fresh, name, workload) for name in names], trial)
+        slices = slice_gains([slice_rows(fresh, name, workload) for name in names], pairing)
         checks.append(slices_check(slices, workload.metric, rules.confidence))
     verdict = with_checks(verdict, checks, slices)
     if rules.jury is None:
@@ -131,7 +132,7 @@ def _ask_jury(case: _Case, scorer: Scorer, content: bytes, verdict: Verdict) -> 
     twin = scorer
     if seen.any():
         # The same recipe without the rows to be asked: what it knows by heart is no evidence.
-        twin = replace(_fit(case, case.winner, train[~seen]), rule=scorer.rule)
+        twin = replace(_fit_winner(case, train[~seen]), rule=scorer.rule)
     y = target.encode(rows.column(target.name))
     n_classes, metric = len(target.classes), METRICS[workload.metric]
     try:
@@ -140,7 +141,7 @@ def _ask_jury(case: _Case, scorer: Scorer, content: bytes, verdict: Verdict) -> 
         words = f"the jury was not asked: its rows cannot be read any more ({err})"
         return Check(name="jury", outcome="open", words=words)
     recorded = jury.recorded_predictions(rows, n_classes)
-    found = measure_gain(_trial(rows, y, recorded, answers, workload))
+    found = measure_gain(_pair(rows, y, recorded, answers, workload))
     skill = metric.gain(found.old, metric.score(y, jury.constant(y, metric, n_classes)))
     return jury.jury_check(found, skill, rules.jury or 0.0, metric.name, int(seen.sum()))
 
@@ -178,22 +179,30 @@ def _limits(case: _Case) -> list[Check]:
     return checks
 
 
-def _fit(case: _Case, name: str, rows: np.ndarray | None = None) -> Scorer:
-    chosen = case.study.split.train if rows is None else rows
-    apart = replace(case.study.rows, edge_rows=None)
-    return fit_rows(apart, name, chosen, threads=settings().threads)
+def _baseline(case: _Case) -> Scorer:
+    study = case.study
+    return fit_rows(study.rows, "baseline", study.split.train, threads=1)
 
 
-def _trial(
+def _fit_winner(case: _Case, rows: np.ndarray) -> Scorer:
+    """Fit what was judged once more, on other rows."""
+    winner, apart = case.winner, replace(case.study.rows, edges=None)
+    threads = settings().threads
+    return fit_members(
+        apart, winner.name, winner.members, rows, threads=threads, recipe=winner.recipe
+    )
+
+
+def _pair(
     rows: pa.Table, y: np.ndarray, old: Predictions, new: Predictions, workload: Workload
-) -> Trial:
+) -> Pairing:
     """Put two models before rows; days hang together, else groups, else nothing does."""
     times = times_of(rows, workload)
     blocks = block_ids(times, rows.num_rows)
     if times is None and workload.group is not None:
         _, blocks = np.unique(rows.column(workload.group).to_numpy(), return_inverse=True)
     metric, confidence = METRICS[workload.metric], workload.retraining.confidence
-    return Trial(y, old, new, blocks, metric, confidence, ordered=times is not None)
+    return Pairing(y, old, new, blocks, metric, confidence, ordered=times is not None)
 
 
 def fresh_rows(

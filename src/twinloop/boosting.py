@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from twinloop.edges import bin_edges
 from twinloop.encoding import Encoding
 from twinloop.problem import Problem, Rows
 from twinloop.stopping import stopping_rows
@@ -93,7 +94,7 @@ def _edges(X: np.ndarray, problem: Problem) -> Any:
         return _bins(problem.edges, None, None, problem, None)
     if len(X) <= EDGE_ROWS:
         return None
-    return _bins(X[evenly(len(X), EDGE_ROWS)], None, None, problem, None)
+    return _bins(bin_edges(X[evenly(len(X), EDGE_ROWS)]), None, None, problem, None)
 
 
 def _bins(

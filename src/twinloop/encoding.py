@@ -1,5 +1,7 @@
 """Encoding: from Arrow columns to one float32 matrix."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,10 +92,13 @@ class SharedMatrix:
         With all levels, in alphabetical order.
     X : np.ndarray of float32, shape (n_rows, n_features)
         Missing levels are the place after the last.
+    codes : np.ndarray of int32, shape (n_rows, n_categories)
+        Those of `X`, as whole numbers that no other column has.
     """
 
     features: tuple[Feature, ...]
     X: np.ndarray
+    codes: np.ndarray
 
     def fit(self, rows: np.ndarray) -> Encoding:
         """Learn the levels of categories from rows, and only from these rows.
@@ -102,19 +107,21 @@ class SharedMatrix:
         ----------
         rows : np.ndarray of int64
         """
+        counts = np.bincount(self.codes[rows].ravel(), minlength=self._starts[-1])
+        starts = iter(self._starts)
         return Encoding(
             features=tuple(
-                f.model_copy(update={"levels": _common(f.levels, self._counts(i, rows))})
+                f.model_copy(update={"levels": _common(f.levels, counts[next(starts) :])})
                 if f.how == "category"
                 else f
-                for i, f in enumerate(self.features)
+                for f in self.features
             )
         )
 
-    def _counts(self, column: int, rows: np.ndarray) -> np.ndarray:
-        n_levels = len(self.features[column].levels)
-        counts = np.bincount(self.X[rows, column].astype(np.int64), minlength=n_levels + 1)
-        return counts[:n_levels]
+    @property
+    def _starts(self) -> list[int]:
+        """The first code of each category, and one past the last of all."""
+        return _starts(self.features)
 
     def encode(self, rows: np.ndarray, encoding: Encoding) -> np.ndarray:
         """Return the matrix of rows by an encoding that was fitted on some: as from the table.
@@ -124,12 +131,19 @@ class SharedMatrix:
         np.ndarray of float32, shape (len(rows), n_features)
         """
         X = self.X[rows]
-        for i, (every, known) in enumerate(zip(self.features, encoding.features, strict=True)):
+        renamed = self._names(encoding).take(self.codes[rows])
+        for k, i in enumerate(_categories(self.features)):
+            X[:, i] = renamed[:, k]
+        return X
+
+    def _names(self, encoding: Encoding) -> np.ndarray:
+        """Return what an encoding calls each code; of levels it does not know, NaN."""
+        names: list[float] = []
+        for every, known in zip(self.features, encoding.features, strict=True):
             if every.how == "category":
                 place = {level: float(code) for code, level in enumerate(known.levels)}
-                names = [place.get(level, np.nan) for level in every.levels]
-                X[:, i] = np.array([*names, np.nan], np.float32)[X[:, i].astype(np.int64)]
-        return X
+                names += [place.get(level, np.nan) for level in every.levels] + [np.nan]
+        return np.array(names, np.float32)
 
 
 def share(table: pa.Table, contract: Contract, workload: Workload) -> SharedMatrix:
@@ -154,10 +168,21 @@ def share(table: pa.Table, contract: Contract, workload: Workload) -> SharedMatr
             for part in workload.calendar
         ]
     X = Encoding(features=tuple(features)).encode(table)
-    for i, feature in enumerate(features):
-        if feature.how == "category":
-            X[:, i] = np.nan_to_num(X[:, i], nan=float(len(feature.levels)))
-    return SharedMatrix(tuple(features), X)
+    places, starts = _categories(features), _starts(features)
+    codes = np.empty((len(X), len(places)), np.int32)
+    for k, i in enumerate(places):
+        X[:, i] = np.nan_to_num(X[:, i], nan=float(len(features[i].levels)))
+        codes[:, k] = X[:, i].astype(np.int32) + starts[k]
+    return SharedMatrix(tuple(features), X, codes)
+
+
+def _categories(features: Sequence[Feature]) -> list[int]:
+    return [i for i, f in enumerate(features) if f.how == "category"]
+
+
+def _starts(features: Sequence[Feature]) -> list[int]:
+    sizes = [len(f.levels) + 1 for f in features if f.how == "category"]
+    return [0, *itertools.accumulate(sizes)]
 
 
 def _every(column: pa.ChunkedArray) -> tuple[str, ...]:
@@ -166,7 +191,7 @@ def _every(column: pa.ChunkedArray) -> tuple[str, ...]:
 
 def _common(levels: tuple[str, ...], counts: np.ndarray) -> tuple[str, ...]:
     """Return the levels that occur, the most frequent first, then by the alphabet."""
-    ranked = np.argsort(-counts, kind="stable")[:_MAX_LEVELS]
+    ranked = np.argsort(-counts[: len(levels)], kind="stable")[:_MAX_LEVELS]
     return tuple(levels[i] for i in ranked if counts[i])
 
 

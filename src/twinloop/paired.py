@@ -19,7 +19,7 @@ _CARE = 0.8
 
 
 @dataclass(frozen=True)
-class Trial:
+class Pairing:
     """Two models before the same rows, which neither has seen.
 
     Attributes
@@ -47,7 +47,7 @@ class Trial:
     ordered: bool = True
 
     def take(self, rows: np.ndarray) -> Self:
-        """Return the trial on some of the rows."""
+        """Return the pairing on some of the rows."""
         old, new = self.old.take(rows), self.new.take(rows)
         return replace(self, y=self.y[rows], old=old, new=new, blocks=self.blocks[rows])
 
@@ -79,7 +79,7 @@ class Gain:
     p_worse: float = math.nan
 
 
-def measure_gain(trial: Trial) -> Gain:
+def measure_gain(pairing: Pairing) -> Gain:
     """Measure the gain of the new model over the old one, with its interval.
 
     Blocks go together in at most ten groups of neighbours, at least two blocks each where there
@@ -95,22 +95,22 @@ def measure_gain(trial: Trial) -> Gain:
     careful, and a fifth of the level is kept back for what days share and groups do not tell. Sizes
     and power of this and of its rivals are in ``docs/adr/0005-the-test-behind-a-verdict.md``.
     """
-    y, metric = trial.y, trial.metric
-    old, new = metric.score(y, trial.old), metric.score(y, trial.new)
+    y, metric = pairing.y, pairing.metric
+    old, new = metric.score(y, pairing.old), metric.score(y, pairing.new)
     gain = metric.gain(new, old)
-    found = Gain(old, new, gain, len(y), len(np.unique(trial.blocks)))
+    found = Gain(old, new, gain, len(y), len(np.unique(pairing.blocks)))
     if found.blocks < FEWEST_BLOCKS or math.isnan(gain):
         return found
-    groups = _groups(trial.blocks, ordered=trial.ordered)
-    left_old, left_new = (_without_each(y, p, groups, metric) for p in (trial.old, trial.new))
+    groups = _groups(pairing.blocks, ordered=pairing.ordered)
+    left_old, left_new = (_without_each(y, p, groups, metric) for p in (pairing.old, pairing.new))
     left = left_new - left_old if metric.greater_is_better else left_old - left_new
     left = left[~np.isnan(left)]
     if len(left) < FEWEST_BLOCKS:
         return found
     return replace(
         found,
-        low=_lower_end(gain, left, trial.confidence),
-        high=-_lower_end(-gain, -left, trial.confidence),
+        low=_lower_end(gain, left, pairing.confidence),
+        high=-_lower_end(-gain, -left, pairing.confidence),
         p_worse=_p_better(-gain, -left),
     )
 

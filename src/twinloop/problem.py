@@ -17,7 +17,8 @@ class Problem:
     Attributes
     ----------
     edges : np.ndarray of float32, shape (n, n_features), or None
-        Rows whose quantiles become the bin edges of XGBoost's trees; None: some of those fitted.
+        Values that XGBoost's trees may split at, column by column (see `twinloop.edges`); None:
+        they come from the rows fitted.
     rounds
         How many trees XGBoost grows; None: as many as do good.
     params

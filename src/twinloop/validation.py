@@ -10,6 +10,7 @@ import pyarrow as pa
 from twinloop.boosting import EDGE_ROWS, evenly
 from twinloop.candidates import fit_candidate
 from twinloop.contract import Contract
+from twinloop.edges import bin_edges, with_levels
 from twinloop.encoding import SharedMatrix, share
 from twinloop.evaluation import METRICS
 from twinloop.problem import Make, Problem, Rows
@@ -35,8 +36,9 @@ class LabelledRows:
         Targets: numbers, or codes of classes.
     about
         Times and groups of the rows; weights depend on which rows are fitted.
-    edge_rows : np.ndarray of int64, or None
-        Rows whose quantiles give boosted trees their bin edges in every fold; None: the fold's.
+    edges : np.ndarray of float32, shape (n_edges, n_features), or None
+        Bin edges of quantities for boosted trees in every fold (see `twinloop.edges.bin_edges`);
+        None: each fold finds its own.
     own
         The user's own estimators, by name.
     """
@@ -46,7 +48,7 @@ class LabelledRows:
     target: Target
     workload: Workload
     about: Rows
-    edge_rows: np.ndarray | None = None
+    edges: np.ndarray | None = None
     own: Mapping[str, Make] | None = None
 
 
@@ -85,15 +87,14 @@ def label_rows(
     own
         The user's own estimators, by name.
     """
-    edges = None
-    if split is not None and workload.split != "time":
-        edges = split.train[evenly(len(split.train), EDGE_ROWS)]
     y = target.encode(table.column(target.name))
     times, groups = times_of(table, workload), None
     if times is None and workload.group is not None:
         _, groups = np.unique(table.column(workload.group).to_numpy(), return_inverse=True)
     about = Rows(times=times, groups=groups)
-    matrix = share(table, contract, workload)
+    matrix, edges = share(table, contract, workload), None
+    if split is not None and workload.split != "time":
+        edges = bin_edges(matrix.X[split.train[evenly(len(split.train), EDGE_ROWS)]])
     return LabelledRows(matrix, y, target, workload, about, edges, own)
 
 
@@ -149,7 +150,8 @@ def fit_rows(
     # Of all rows: an ensemble's members, whose recipes may differ, share their encoding.
     encoding = rows.matrix.fit(chosen)
     chosen = recipe.newest(chosen, rows.about.times)
-    edges = None if rows.edge_rows is None else rows.matrix.encode(rows.edge_rows, encoding)
+    levels = {i: f.n_levels for i, f in enumerate(encoding.features) if f.how == "category"}
+    edges = None if rows.edges is None else with_levels(rows.edges, levels)
     target, workload = rows.target, rows.workload
     problem = Problem(
         target.task,

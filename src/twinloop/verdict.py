@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from twinloop.evaluation import Metric
-from twinloop.paired import FEWEST_BLOCKS, Gain, Trial, holm, measure_gain
+from twinloop.paired import FEWEST_BLOCKS, Gain, Pairing, holm, measure_gain
 from twinloop.slices import MIN_ROWS, Slicing
 from twinloop.workload import Frozen
 
@@ -123,19 +123,19 @@ def no_evidence(metric: str, reason: str, n_rows: int = 0, n_blocks: int = 0) ->
     )
 
 
-def compare(trial: Trial, *, min_rows: int, margin: float = 0.0) -> Verdict:
+def compare(pairing: Pairing, *, min_rows: int, margin: float = 0.0) -> Verdict:
     """Judge a challenger by its gain on fresh rows; see `twinloop.paired.measure_gain`.
 
     Parameters
     ----------
-    trial
+    pairing
         Champion (old) and challenger (new) on rows that neither has seen.
     min_rows
         Fewer rows are no evidence.
     margin
         The gain must exceed this share of the champion's distance from a perfect score.
     """
-    found, name = measure_gain(trial), trial.metric.name
+    found, name = measure_gain(pairing), pairing.metric.name
     if found.rows < min_rows or found.blocks < FEWEST_BLOCKS:
         needed = f"{min_rows} in {FEWEST_BLOCKS} needed"
         reason = f"{found.rows} fresh rows in {found.blocks} blocks; {needed}"
@@ -143,7 +143,7 @@ def compare(trial: Trial, *, min_rows: int, margin: float = 0.0) -> Verdict:
     if np.isnan(found.low):
         reason = f"{name} cannot be computed on these {found.rows} rows"
         return no_evidence(name, reason, found.rows, found.blocks)
-    check = _gain_check(found, trial.metric, margin)
+    check = _gain_check(found, pairing.metric, margin)
     return Verdict(
         outcome=_outcome([check]),
         reason=check.words,
@@ -222,7 +222,7 @@ def _outcome(checks: Sequence[Check]) -> Outcome:
     return "promote" if gained else "insufficient evidence"
 
 
-def slice_gains(slicings: Sequence[Slicing], trial: Trial) -> tuple[SliceGain, ...]:
+def slice_gains(slicings: Sequence[Slicing], pairing: Pairing) -> tuple[SliceGain, ...]:
     """Test the gain on every slice of at least twenty rows, the worst first.
 
     Each is tested for having got worse; all together are wrong about any no more often than the
@@ -231,8 +231,8 @@ def slice_gains(slicings: Sequence[Slicing], trial: Trial) -> tuple[SliceGain, .
     Parameters
     ----------
     slicings
-        How to cut the rows of the trial.
-    trial
+        How to cut the rows of the pairing.
+    pairing
         Champion (old) and challenger (new).
     """
     cuts = [
@@ -241,8 +241,8 @@ def slice_gains(slicings: Sequence[Slicing], trial: Trial) -> tuple[SliceGain, .
         for code in np.unique(cut.codes)
     ]
     # A column with one level in these rows cuts nothing off.
-    fit = [c for c in cuts if MIN_ROWS <= len(c[2]) < len(trial.y)]
-    found = [(column, level, measure_gain(trial.take(rows))) for column, level, rows in fit]
+    fit = [c for c in cuts if MIN_ROWS <= len(c[2]) < len(pairing.y)]
+    found = [(column, level, measure_gain(pairing.take(rows))) for column, level, rows in fit]
     found = [f for f in found if not np.isnan(f[2].low)]
     corrected = holm([gain.p_worse for _, _, gain in found])
     gains = (
@@ -256,7 +256,7 @@ def slice_gains(slicings: Sequence[Slicing], trial: Trial) -> tuple[SliceGain, .
             low=g.low,
             high=g.high,
             p_worse=p,
-            worse=p <= 1 - trial.confidence,
+            worse=p <= 1 - pairing.confidence,
         )
         for (column, level, g), p in zip(found, corrected, strict=True)
     )

@@ -163,7 +163,7 @@ def test_tuning_is_no_worse_on_the_folds_it_searches_by(tuned: Tuned) -> None:
     # By time there is one way to draw folds: the board's are those that were searched by.
     assert scores["xgboost-tuned"] == pytest.approx(metrics["accuracy/rmsle"])
     assert scores["xgboost"] == pytest.approx(metrics["tuning/as_shipped_rmsle"])
-    assert any("xgboost was tuned" in said for said in tuned.result.board.searches)
+    assert any("xgboost was tuned" in said for said in tuned.result.board.notes)
 
 
 def test_what_was_found_is_what_serves(tuned: Tuned) -> None:

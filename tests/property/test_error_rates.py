@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from twinloop.evaluation import METRICS
-from twinloop.paired import Trial, holm, measure_gain
+from twinloop.paired import Pairing, holm, measure_gain
 from twinloop.scorer import Predictions
 from twinloop.slices import Slicing
 from twinloop.verdict import compare, slice_gains, slices_check, with_checks
@@ -41,9 +41,9 @@ def errors(draw: np.random.Generator, blocks: np.ndarray, kind: str) -> np.ndarr
     return np.asarray(found)
 
 
-def trial(
+def pairing(
     seed: int, n_days: int, name: str = "rmse", kind: str = "plain", edge: float = 0.0
-) -> Trial:
+) -> Pairing:
     """Put two equally good models before the same rows; an edge makes the new one better."""
     draw = np.random.default_rng([seed, n_days])
     blocks = days(draw, n_days, kind)
@@ -53,9 +53,9 @@ def trial(
         level = 6.0 + draw.normal(size=n)
         if name == "rmse":
             old, new = (Predictions(level + v) for v in e)
-            return Trial(level, old, new, blocks, metric)
+            return Pairing(level, old, new, blocks, metric)
         old, new = (Predictions(np.expm1(level + 0.3 * v)) for v in e)
-        return Trial(np.expm1(level), old, new, blocks, metric)
+        return Pairing(np.expm1(level), old, new, blocks, metric)
     shares = np.array(SHARES.get(name, (0.75, 0.25)))
     k = len(shares)
     y = np.searchsorted(np.cumsum(shares[:-1]), draw.random(n)).astype(np.int64)
@@ -65,12 +65,12 @@ def trial(
     )
     models = (p / p.sum(axis=1, keepdims=True) for p in odds)
     old, new = (Predictions(p.argmax(axis=1), p) for p in models)
-    return Trial(y, old, new, blocks, metric)
+    return Pairing(y, old, new, blocks, metric)
 
 
 def promotions(n_days: int, name: str, kind: str, edge: float = 0.0, repeats: int = REPEATS) -> int:
     """Count the repeats that promote."""
-    found = (compare(trial(i, n_days, name, kind, edge), min_rows=30) for i in range(repeats))
+    found = (compare(pairing(i, n_days, name, kind, edge), min_rows=30) for i in range(repeats))
     return sum(v.outcome == "promote" for v in found)
 
 
@@ -92,7 +92,7 @@ def test_rows_without_an_order_hold_the_rate() -> None:
     """Where each row is a block of its own, in a file sorted by the target."""
     promoted = 0
     for seed in range(REPEATS):
-        found = trial(seed, 12)
+        found = pairing(seed, 12)
         order = np.argsort(found.y)
         alone = replace(found.take(order), blocks=np.arange(len(order)), ordered=False)
         # Rows of a day hang together no more: errors drawn anew for each.
@@ -119,11 +119,11 @@ def test_a_challenger_with_rare_disasters_is_as_good_as_none() -> None:
         y = np.zeros(len(blocks))
         # What is lost is the metric itself: predictions above a truth of zero, as a mean error.
         old, new = (Predictions(v + 3) for v in (losses[0], losses[1] + shift))
-        promoted += measure_gain(Trial(y, old, new, blocks, METRICS["mae"])).low > 0
+        promoted += measure_gain(Pairing(y, old, new, blocks, METRICS["mae"])).low > 0
     assert promoted <= 0.05 * REPEATS
 
 
-def slicings(found: Trial, n_levels: int = 6) -> list[Slicing]:
+def slicings(found: Pairing, n_levels: int = 6) -> list[Slicing]:
     """Cut rows by two columns that have nothing to do with anything."""
     codes = np.random.default_rng(len(found.y)).integers(0, n_levels, size=(2, len(found.y)))
     levels = tuple(str(i) for i in range(n_levels))
@@ -134,7 +134,7 @@ def test_slices_veto_equal_models_in_five_of_a_hundred_at_most() -> None:
     """Of twelve slices some look worse by luck; corrected, one of them vetoes no more often."""
     vetoes = uncorrected = 0
     for seed in range(300):
-        found = trial(seed, 28)
+        found = pairing(seed, 28)
         gains = slice_gains(slicings(found), found)
         assert len(gains) == 12
         vetoes += any(s.worse for s in gains)
@@ -145,7 +145,7 @@ def test_slices_veto_equal_models_in_five_of_a_hundred_at_most() -> None:
 
 def test_a_slice_that_got_worse_is_a_veto_that_names_it() -> None:
     """However much the whole gained."""
-    found = trial(1, 60, edge=0.5)
+    found = pairing(1, 60, edge=0.5)
     cut = slicings(found)[0]
     bad = cut.codes == 2
     value = np.where(bad, found.y + 1.4 * (found.old.value - found.y), found.new.value)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinloop.evaluation import METRICS
-from twinloop.paired import Trial
+from twinloop.paired import Pairing
 from twinloop.scorer import Predictions
 from twinloop.verdict import Verdict, compare, first_version
 
@@ -22,8 +22,8 @@ def judge(
     margin: float = 0.0,
 ) -> Verdict:
     """Compare two models by the usual rules."""
-    trial = Trial(y, champion, challenger, blocks, METRICS[name])
-    return compare(trial, min_rows=30, margin=margin)
+    pairing = Pairing(y, champion, challenger, blocks, METRICS[name])
+    return compare(pairing, min_rows=30, margin=margin)
 
 
 def judged(

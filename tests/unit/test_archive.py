@@ -14,7 +14,7 @@ from sklearn.preprocessing import OneHotEncoder
 from skops import io as skops_io
 
 from twinloop.archive import stable_archive
-from twinloop.scorer import TRUSTED_TYPES
+from twinloop.modelfiles import TRUSTED_TYPES
 
 X = np.random.default_rng(0).integers(0, 5, (60, 3)).astype(np.float32)
 Y = X.sum(axis=1)

@@ -7,7 +7,7 @@ import pytest
 
 from twinloop.evaluation import METRICS
 from twinloop.logplan import Metric, Plot, Table, Tag, Text
-from twinloop.paired import Gain, Trial
+from twinloop.paired import Gain, Pairing
 from twinloop.scorer import Predictions
 from twinloop.slices import Slicing
 from twinloop.verdict import (
@@ -30,10 +30,10 @@ def judged() -> Verdict:
     draw = np.random.default_rng(0)
     y, n = np.zeros(300), 300
     old, new = (Predictions(s * draw.normal(size=n)) for s in (1.0, 0.5))
-    trial = Trial(y, old, new, np.repeat(np.arange(30), 10), METRICS["rmse"])
-    gains = slice_gains([Slicing("plan", np.arange(n) % 2, ("a|b", "c"))], trial)
+    pairing = Pairing(y, old, new, np.repeat(np.arange(30), 10), METRICS["rmse"])
+    gains = slice_gains([Slicing("plan", np.arange(n) % 2, ("a|b", "c"))], pairing)
     checks = [slices_check(gains, "rmse", 0.95), limit_check("size", 7.5, 5.0)]
-    return with_checks(compare(trial, min_rows=30), checks, gains)
+    return with_checks(compare(pairing, min_rows=30), checks, gains)
 
 
 def test_every_check_is_a_line_and_a_number() -> None:

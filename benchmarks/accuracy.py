@@ -1,0 +1,319 @@
+"""How good the models are that a budget buys, beside FLAML's and AutoGluon's.
+
+Every system gets the same training rows, the same columns, the same cores, the same metric to aim
+at and the same seconds, and predicts the same held-out rows, which none has seen: by time where
+rows have time, else by chance. What is compared is the metric on these rows. The intervals are of
+paired differences: both systems scored on the same resampled rows, days together where there are
+days (`twinloop.verdict.compare`). They say how far other rows might have moved the difference, not
+how far another draw of the training rows might have; ``--draws`` tells that.
+
+Twinloop runs as its users run it: `train_model` from the source to a registered version, its
+budget the one of ``training.budget``. The others run in an environment of their own, made once in
+the cache folder. Results are kept there too, one folder a table, system and budget; ``--fresh``
+measures anew.
+
+    python benchmarks/accuracy.py --budget 60 --sets diabetes,digits
+    python benchmarks/accuracy.py rentals.csv --target cnt --ignore casual,registered
+    python benchmarks/accuracy.py mine.yaml --training '{"choice": "best"}'
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from twinloop.evaluation import METRICS
+from twinloop.paired import Pairing
+from twinloop.scorer import Predictions
+from twinloop.verdict import Verdict, compare
+from twinloop.workload import Workload
+
+if TYPE_CHECKING:
+    from benchmarks import frame
+    from benchmarks.automl import sets
+else:
+    import frame
+    from automl import sets
+
+ROOT = Path(__file__).parent.parent
+HERE = Path(__file__).parent / "automl"
+OURS = "Twinloop"
+OTHERS = {"FLAML": "flaml", "AutoGluon": "autogluon"}
+# What Twinloop's training does otherwise than a workload says. `refit` is held at `train`, so that
+# the version registered has not seen the held-out rows.
+TRAINING: dict[str, Any] = {}
+CONFIDENCE = 0.975  # one-sided: intervals of 95 %
+# A system that overruns its budget this much is stopped.
+_PATIENCE = 10
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a system made of a table.
+
+    Attributes
+    ----------
+    fit_seconds
+        Wall time of its training call.
+    seconds, cpu_seconds
+        Of the whole process: imports, a server, predicting and all.
+    note
+        Its best model.
+    """
+
+    predictions: Predictions
+    fit_seconds: float
+    seconds: float
+    cpu_seconds: float
+    note: str
+
+
+def main() -> int:
+    """Measure every table and budget asked for."""
+    asked = _arguments()
+    known = sets.known_sets()
+    names = asked.sets.split(",") if asked.sets else [] if asked.tables else list(known)
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise SystemExit(f"no set {unknown[0]!r}; there are {', '.join(known)}")
+    ignore = tuple(c for c in asked.ignore.split(",") if c)
+    given = [sets.given_set(p, asked.target, asked.time, asked.task, ignore) for p in asked.tables]
+    workloads = [*(known[name] for name in names), *given]
+    training = TRAINING | json.loads(asked.training)
+    figures = []
+    for budget in asked.budget:
+        frame.show(f"[bold]{budget} s, {asked.cores} cores[/]")
+        verdicts = [
+            _measure(w, seed, budget, training, asked)
+            for w in workloads
+            for seed in (range(asked.draws) if w.time is None else [0])
+        ]
+        figures += _figures(budget, [v for v in verdicts if v is not None])
+    return frame.finish("accuracy", figures)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    add = parser.add_argument
+    add("tables", nargs="*", type=Path, metavar="TABLE", help="CSV, Parquet or workload files")
+    add("--target", help="column to predict in the CSV and Parquet files")
+    add("--time", help="their time column, if they have one")
+    add("--task", choices=("regression", "binary", "multiclass"), help="default: by the target")
+    add("--ignore", default="", help="columns to leave out, by comma", metavar="A,B")
+    add("--sets", default="", help="shipped tables, by comma; default all", metavar="A,B")
+    add("--budget", type=int, nargs="+", default=[60], help="seconds; several are measured apart")
+    add("--draws", type=int, default=1, help="how often tables without time are divided anew")
+    add("--cores", type=int, default=cores, help="that every system may use")
+    add("--training", default="{}", metavar="JSON", help="keys of Twinloop's `training`")
+    add("--systems", default=",".join(OTHERS), metavar="A,B", help="to compare Twinloop with")
+    add("--fresh", action="store_true", help="forget what was measured before")
+    add("--cache", type=Path, default=base / "twinloop" / "accuracy", metavar="DIR")
+    return parser.parse_args()
+
+
+def _measure(
+    workload: Workload, seed: int, budget: int, training: dict[str, Any], asked: Any
+) -> Verdict | None:
+    """Have every system fit and predict one table; show it; judge Twinloop and the best other."""
+    workload = workload.model_copy(
+        update={
+            "seed": workload.seed + seed,
+            "training": workload.training.model_copy(update={"refit": "train"}),
+        }
+    )
+    with tempfile.TemporaryDirectory() as home:
+        table = sets.divide(
+            workload, asked.cache / "tables" / f"{workload.name}_{seed}", Path(home)
+        )
+    runs = {OURS: training} | {name: {} for name in asked.systems.split(",") if name}
+    results = {n: _cached(n, table, budget, settings, asked) for n, settings in runs.items()}
+    return _show(table, results)
+
+
+def _cached(
+    system: str, table: sets.Table, budget: int, settings: dict[str, Any], asked: Any
+) -> Result:
+    """Return what was measured before on the same rows with the same settings, or measure."""
+    about = (table.folder / "about.json").read_text()
+    code = _digest_of_code() if system == OURS else (HERE / "others.py").read_text()
+    recipe = json.dumps([about, budget, asked.cores, settings, code], sort_keys=True)
+    key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    out = asked.cache / "results" / f"{table.folder.name}-{system}-{budget}-{key}"
+    if asked.fresh or not (out / "result.json").is_file():
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        _run(system, table, budget, settings, asked, out)
+    used = json.loads((out / "result.json").read_text())
+    used = {name: used[name] for name in ("fit_seconds", "seconds", "cpu_seconds", "note")}
+    return Result(_predictions(pd.read_parquet(out / "predictions.parquet"), table), **used)
+
+
+def _digest_of_code() -> str:
+    """Name Twinloop as it is now: what another version measured is not its figure."""
+    digest = hashlib.sha256()
+    for path in sorted(
+        p for part in ("src", "tasks", "flows") for p in (ROOT / part).rglob("*.py")
+    ):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _run(
+    system: str, table: sets.Table, budget: int, settings: dict[str, Any], asked: Any, out: Path
+) -> None:
+    environment = os.environ | {
+        name: str(asked.cores) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    }
+    rest = [str(table.folder), str(out), str(budget), str(asked.cores)]
+    with tempfile.TemporaryDirectory() as home:
+        if system == OURS:
+            python, script = [sys.executable], [str(HERE / "ours.py")]
+            environment |= {"TWINLOOP_HOME": home, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+            _write_workload(table.workload, budget, settings, out)
+        else:
+            python = [str(_environment(asked.cache))]
+            script = [str(HERE / "others.py"), OTHERS[system]]
+            environment.pop("PYTHONPATH", None)
+        start = time.perf_counter()
+        with (out / "log.txt").open("w") as log:
+            child = subprocess.Popen(
+                [*python, *script, *rest],
+                cwd=home,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - start
+    if status:
+        tail = (out / "log.txt").read_text()[-2000:]
+        raise SystemExit(f"{system} failed on {table.name} (status {status}):\n{tail}")
+    used = json.loads((out / "used.json").read_text())
+    used |= {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+    shutil.rmtree(out / "autogluon", ignore_errors=True)
+    (out / "result.json").write_text(json.dumps(used, indent=1))
+
+
+def _write_workload(workload: Workload, budget: int, settings: dict[str, Any], out: Path) -> None:
+    described = workload.model_dump(mode="json", exclude_unset=True)
+    described["training"] = described.get("training", {}) | {"budget": {"minutes": budget / 60}}
+    described["training"] |= settings | {"refit": "train"}
+    described["seed"] = workload.seed
+    # JSON is YAML.
+    (out / "workload.yaml").write_text(json.dumps(described, indent=1))
+
+
+def _environment(cache: Path) -> Path:
+    """Make the environment of the other systems, unless it is there, and return its Python."""
+    pins = HERE / "requirements.txt"
+    folder = cache / f"venv-{hashlib.sha256(pins.read_bytes()).hexdigest()[:12]}"
+    python, ready = folder / "bin" / "python", folder / "ready"
+    if ready.is_file():
+        return python
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    if uv is None:
+        raise SystemExit(
+            "uv is needed to make the environment of FLAML and AutoGluon: make install"
+        )
+    frame.show(f"making the environment of {' and '.join(OTHERS)}, 830 MB, in {folder}")
+    subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, folder], check=True)
+    install = [uv, "pip", "install", "-q", "--no-deps", "--compile-bytecode"]
+    subprocess.run([*install, "--python", str(python), "-r", str(pins)], check=True)
+    ready.touch()
+    return python
+
+
+def _predictions(found: pd.DataFrame, table: sets.Table) -> Predictions:
+    if len(found) != len(table.y):
+        raise SystemExit(f"{table.name}: {len(found)} predictions of {len(table.y)} rows")
+    if not table.classes:
+        value = found["value"].to_numpy(float)
+        # The others have learned log(1 + target) as a number; Twinloop answers with the target.
+        ours = "chosen" in found
+        if table.log and not ours:
+            value = np.maximum(np.expm1(value), 0.0)
+        return Predictions(value)
+    shares = found[[f"p{i}" for i in range(table.classes)]].to_numpy(float)
+    value = found["chosen"].to_numpy(int) if "chosen" in found else shares.argmax(axis=1)
+    return Predictions(value, shares)
+
+
+def _show(table: sets.Table, results: dict[str, Result]) -> Verdict | None:
+    """Print what the systems made of a table, and return the verdict on Twinloop."""
+    metric = METRICS[table.workload.metric]
+    scores = {n: metric.score(table.y, r.predictions) for n, r in results.items()}
+    others = [n for n in results if n != OURS]
+    best = max(others, key=lambda n: metric.gain(scores[n], 0.0), default=None)
+    also = METRICS["accuracy" if table.classes else "r2"]
+    rows = []
+    verdicts = {n: _judge(table, results[n], results[OURS]) for n in others}
+    for name, result in results.items():
+        verdict = verdicts.get(name)
+        lead = (
+            ""
+            if verdict is None or verdict.gain is None
+            else (f"{verdict.gain:+.4f} [{verdict.low:+.4f}, {verdict.high:+.4f}]")
+        )
+        extra = f"{also.score(table.y, result.predictions):.4f}"
+        times = [f"{v:.1f}" for v in (result.fit_seconds, result.seconds, result.cpu_seconds)]
+        rows.append([name, f"{scores[name]:.4f}", lead, extra, *times, result.note])
+    title = (
+        f"{table.folder.name}: {metric.name}, {'more' if metric.greater_is_better else 'less'} is "
+        f"better; {table.rows:,} rows to train on, {len(table.y):,} held out"
+    )
+    names = [metric.name, "Twinloop's lead, 95 %", also.name, "fit, s", "all, s", "CPU, s", "model"]
+    frame.show_rows(title, ["system", *names], rows)
+    return verdicts.get(best) if best else None
+
+
+def _judge(table: sets.Table, other: Result, ours: Result) -> Verdict:
+    pairing = Pairing(
+        table.y,
+        other.predictions,
+        ours.predictions,
+        table.blocks,
+        METRICS[table.workload.metric],
+        CONFIDENCE,
+    )
+    return compare(pairing, min_rows=1)
+
+
+def _figures(budget: int, verdicts: list[Verdict]) -> list[frame.Figure]:
+    """Count the tables on which Twinloop is at or above the better of the others, and far below."""
+    known = [(v.gain, v.high) for v in verdicts if v.gain is not None and v.high is not None]
+    if not known:
+        return []
+    share = float(np.mean([gain >= 0 for gain, _ in known]))
+    below = float(sum(high < 0 for _, high in known))
+    return [
+        frame.Figure(
+            f"share_at_or_above_{budget}s",
+            share,
+            0.5,
+            at_least=True,
+            meaning=f"Tables of {len(known)} at or above the better of the others, {budget} s",
+        ),
+        frame.Figure(
+            f"below_by_more_than_interval_{budget}s",
+            below,
+            0,
+            meaning=f"Tables below it by more than the interval of the difference, {budget} s",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
