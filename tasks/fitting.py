@@ -70,8 +70,7 @@ def fit_winner(
     losses = _block_losses(y, predictions, loss_blocks(held, workload), workload)
     reference = _reference(judged, rows, judged.decided(unseen.predictions), losses, workload)
     run.log(plan_training(workload, board, target, (y, predictions, times), score, reference))
-    if recipe is not None:
-        run.log(plan_recipe(recipe))
+    run.log(plan_recipe(recipe))
     run.log(plan_rule(rule, y, before.probability, predictions.probability))
     slices = _slices(judged, held, y, predictions, reference, workload)
     run.log(plan_slices(slices, workload.metric))
@@ -126,7 +125,8 @@ def _learning_curve(
 ) -> tuple[CurvePoint, ...]:
     """Cross-validate the winner on parts of the folds' rows, if it is wanted and affordable."""
     winner = board.winner
-    spent = sum(c.fit_seconds + c.predict_seconds for c in board.candidates)
+    fits = sum(c.fit_seconds + c.predict_seconds for c in board.candidates)
+    spent = max(fits, board.seconds)
     if not workload.training.learning_curve or not affordable(winner, spent, workload):
         return ()
     points = []
