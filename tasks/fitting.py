@@ -142,8 +142,7 @@ def fit_winner(
     holdout = (y, predictions, fitted.times)
     target, rule = fitted.judged.target, fitted.judged.rule
     run.log(plan_training(workload, board, target, holdout, fitted.score, reference))
-    if winner.recipe is not None:
-        run.log(plan_recipe(winner.recipe))
+    run.log(plan_recipe(winner.recipe))
     run.log(plan_rule(rule, y, fitted.before.probability, predictions.probability))
     slices = _slices(fitted, workload)
     run.log(plan_slices(slices, workload.metric))
@@ -194,8 +193,8 @@ def _learning_curve(
 ) -> tuple[CurvePoint, ...]:
     """Cross-validate the winner on parts of the folds' rows, if it is wanted and affordable."""
     winner = board.winner
-    fitted = [c for c in board.candidates if not c.members]
-    spent = sum(c.fit_seconds + c.predict_seconds for c in fitted)
+    alone = [c for c in board.candidates if not c.members]
+    spent = max(sum(c.fit_seconds + c.predict_seconds for c in alone), board.seconds)
     if not workload.training.learning_curve or not affordable(winner, spent, workload):
         return ()
     points = []

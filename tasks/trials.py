@@ -56,15 +56,18 @@ class TrialWriter:
                     self.write(trial)
 
     def close(self) -> None:
-        """Wait until all is written.
+        """Wait until all is written."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise what went wrong.
 
         Raises
         ------
         ServiceError
             If MLflow refused a trial.
         """
-        self._queue.put(None)
-        self._thread.join()
         if self._error is not None:
             raise ServiceError(
                 f"MLflow at {settings().mlflow_uri} refuses a trial: {self._error}"
@@ -115,16 +118,21 @@ def writing_trials(
         yield writer
     finally:
         writer.close()
+    writer.check()
 
 
 def written(mlflow_client: "MlflowClient", experiment: str, study: str) -> set[int]:
-    """Return the numbers of the trials of a study that MLflow has."""
+    """Return the numbers of the trials of a study that MLflow has; delete what is half written."""
     where = f"tags.`twinloop.study` = '{study}' and tags.`twinloop.kind` = 'trial'"
     found: set[int] = set()
     token: str | None = None
     while True:
         page = mlflow_client.search_runs([experiment], where, max_results=_PAGE, page_token=token)
-        found.update(int(r.data.tags["twinloop.trial"]) for r in page)
+        for run in page:
+            if run.info.end_time and "cost/money" in run.data.metrics:
+                found.add(int(run.data.tags["twinloop.trial"]))
+            else:
+                mlflow_client.delete_run(run.info.run_id)
         token = page.token
         if not token:
             return found

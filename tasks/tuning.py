@@ -66,7 +66,7 @@ def tune_candidates(
     window, work, run
         As in `tasks.validating.compare_candidates`.
     """
-    names = workload.tuned
+    names, began = workload.tuned, time.monotonic()
     until = time.monotonic() + 60 * workload.training.budget.minutes - board.seconds
     results, said = list(board.candidates), []
     for left, name in zip(range(len(names), 0, -1), names, strict=True):
@@ -87,6 +87,7 @@ def tune_candidates(
         "candidates": ranked,
         "choice": choose(ranked, workload.training.choice),
         "notes": (*board.notes, *said),
+        "seconds": board.seconds + time.monotonic() - began,
     }
     return board.model_copy(update=changes)
 

@@ -32,6 +32,7 @@ from twinloop.results import CandidateResult, FoldScore, Footprint, Leaderboard,
 from twinloop.scorer import Predictions, Target, learn_target, to_files
 from twinloop.splitting import Split, split_rows
 from twinloop.tables import row_hashes
+from twinloop.tuneplan import plan_recipe
 from twinloop.validation import Fold, LabelledRows, label_rows, times_of, validate
 from twinloop.window import Window
 from twinloop.workload import ENSEMBLE, AnyCandidate, Frozen, Workload
@@ -221,7 +222,7 @@ def try_candidate(
             workload, snapshot, name, work / name, recipe=recipe, advance=advance
         )
         child.rows = result.rows
-        child.log(plan_candidate(result))
+        child.log([*plan_candidate(result), *plan_recipe(recipe)])
     return result
 
 

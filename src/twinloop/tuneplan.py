@@ -45,8 +45,10 @@ def plan_trial(
         yield Metric(name, value)
 
 
-def plan_recipe(recipe: Recipe) -> Iterator[LogItem]:
-    """Yield the settings of a recipe, each as a parameter."""
+def plan_recipe(recipe: Recipe | None) -> Iterator[LogItem]:
+    """Yield the settings of a recipe, each as a parameter; none where nothing was tuned."""
+    if recipe is None:
+        return
     for name, value in recipe.params.items():
         yield Param(f"tuned.{name}", f"{value:.6g}")
     for name, span in (("half_life", recipe.half_life), ("recent", recipe.recent)):

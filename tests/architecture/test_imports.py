@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("prefect", "mlflow", "pandas", "pyarrow", "sklearn", "xgboost")
+HEAVY = ("prefect", "mlflow", "optuna", "pandas", "pyarrow", "sklearn", "xgboost")
 MODULES = sorted(
     f"{folder.name}.{path.stem}"
     for folder in (ROOT / "src" / "twinloop", ROOT / "tasks", ROOT / "flows")
@@ -34,6 +34,13 @@ def test_command_imports_nothing_heavy(tmp_path: Path) -> None:
     code = "import flows.cli, sys, json; print(json.dumps(sorted(sys.modules)))"
     loaded = {name.partition(".")[0] for name in json.loads(run(code, tmp_path))}
     assert loaded.isdisjoint(HEAVY)
+
+
+def test_training_imports_optuna_only_to_tune(tmp_path: Path) -> None:
+    """Whoever tunes nothing does not wait for what proposes settings."""
+    code = "import flows.train_model, sys; print('optuna' in sys.modules)"
+    home = {"HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path)}
+    assert run(code, tmp_path, **home) == "False\n"
 
 
 @pytest.fixture(scope="module")

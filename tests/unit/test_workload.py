@@ -356,8 +356,11 @@ def test_seasonal_takes_part_where_there_are_seasons() -> None:
 
 def tuned(**keys: object) -> dict[str, object]:
     """Return keys of a workload that is tuned like this."""
-    base: dict[str, object] = {"name": "w", "task": "regression"}
-    base["source"] = {"kind": "files", "path": "x"}
+    base: dict[str, object] = {
+        "name": "w",
+        "task": "regression",
+        "source": {"kind": "files", "path": "x"},
+    }
     return base | {"target": "y", "training": keys}
 
 
