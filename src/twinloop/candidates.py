@@ -9,6 +9,7 @@ import numpy as np
 from twinloop.edges import bin_edges
 from twinloop.encoding import Encoding
 from twinloop.errors import WorkloadError
+from twinloop.kernel import MOST_LANDMARKS, kernel, sensitivity
 from twinloop.stopping import stopping_rows
 from twinloop.workload import SEASONS, AnyCandidate, CandidateName, Task
 
@@ -23,11 +24,13 @@ EDGE_ROWS = 20_000
 # scikit-learn bins a category's codes, and has 255 bins.
 _MOST_CODES = 255
 # By what a prediction takes, then by what a fit takes: no work at all, one look into a table, one
-# product a row, a few hundred shallow trees in one call of compiled code, deep trees one by one.
+# product a row, a few hundred products, as many shallow trees in one call of compiled code, deep
+# trees one by one.
 CHEAP_FIRST: tuple[CandidateName, ...] = (
     "baseline",
     "seasonal",
     "linear",
+    "kernel",
     "xgboost",
     "boosting",
     "forest",
@@ -178,7 +181,10 @@ def fit_candidate(
     if name == "boosting":
         fitted = _fit_boosting(X, y, encoding, problem, rows)
     else:
-        fitted = _fit(builders[name](encoding, problem), X, y, rows.weight)
+        estimator = builders[name](encoding, problem)
+        if name == "kernel":
+            estimator.set_params(nystroem__n_components=min(MOST_LANDMARKS, len(X)))
+        fitted = _fit(estimator, X, y, rows.weight)
     if hasattr(fitted, "n_jobs"):
         # Threads add trees up in the order they end, and the last bits of a sum hang on it.
         fitted.set_params(n_jobs=1)
@@ -376,15 +382,29 @@ def _seasonal(encoding: Encoding, problem: Problem) -> Any:
 
 
 def _linear(encoding: Encoding, problem: Problem) -> Any:
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.pipeline import make_pipeline
+
+    columns = _one_scale(encoding)
+    if problem.task == "regression":
+        # Generalised cross-validation on the rows given: no other row is seen.
+        return make_pipeline(columns, RidgeCV(alphas=np.logspace(-2, 4, 13)))
+    return make_pipeline(columns, LogisticRegression(max_iter=1000))
+
+
+def _kernel(encoding: Encoding, problem: Problem) -> Any:
+    return kernel(_one_scale(encoding), problem.task, len(encoding.features), problem.seed)
+
+
+def _one_scale(encoding: Encoding) -> Any:
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     coded = list(encoding.coded)
     plain = [i for i in range(len(encoding.features)) if i not in encoding.coded]
-    columns = ColumnTransformer(
+    return ColumnTransformer(
         [
             ("levels", OneHotEncoder(handle_unknown="ignore"), coded),
             (
@@ -396,10 +416,6 @@ def _linear(encoding: Encoding, problem: Problem) -> Any:
             ),
         ]
     )
-    if problem.task == "regression":
-        # Generalised cross-validation on the rows given: no other row is seen.
-        return make_pipeline(columns, RidgeCV(alphas=np.logspace(-2, 4, 13)))
-    return make_pipeline(columns, LogisticRegression(C=0.3, max_iter=1000))
 
 
 def _forest(_: Encoding, problem: Problem) -> Any:
@@ -420,6 +436,7 @@ _BUILDERS: dict[str, Make] = {
     "baseline": _baseline,
     "seasonal": _seasonal,
     "linear": _linear,
+    "kernel": _kernel,
     "forest": _forest,
 }
 
@@ -428,13 +445,18 @@ _LINEAR_STEPS = (
     ["columntransformer", "ridgecv"],
     ["columntransformer", "logisticregression"],
 )
+_KERNEL_STEPS = (
+    ["columntransformer", "nystroem", "ridgecv"],
+    ["columntransformer", "nystroem", "logisticregression"],
+)
 
 
 def importance(predictor: Predictor, n_features: int) -> np.ndarray:
     """Return the share of each feature in what the estimator uses.
 
     Gain for boosted trees, impurity for forests, absolute standardised coefficients for linear
-    models, what an estimator of the user's own says; nothing for a baseline.
+    models, the mean slope for kernel models, what an estimator of the user's own says; nothing for
+    a baseline.
 
     Returns
     -------
@@ -448,7 +470,10 @@ def importance(predictor: Predictor, n_features: int) -> np.ndarray:
     elif hasattr(model, "_predictors"):
         weights = _boosting_importance(model, n_features)
     elif [name for name, _ in getattr(model, "steps", [])] in _LINEAR_STEPS:
-        weights = _linear_importance(model, n_features)
+        coefficients = np.abs(np.atleast_2d(model[-1].coef_)).mean(axis=0)
+        weights = _by_feature(model[0], coefficients, n_features)
+    elif [name for name, _ in getattr(model, "steps", [])] in _KERNEL_STEPS:
+        weights = _by_feature(model[0], sensitivity(model), n_features)
     else:
         weights = np.ravel(getattr(model, "feature_importances_", np.zeros(n_features)))
     weights = np.asarray(weights, np.float64)
@@ -472,9 +497,7 @@ def _boosting_importance(model: Any, n_features: int) -> np.ndarray:
     return weights
 
 
-def _linear_importance(model: Any, n_features: int) -> np.ndarray:
-    columns, last = model[0], model[-1]
-    coefficients = np.abs(np.atleast_2d(last.coef_)).mean(axis=0)
+def _by_feature(columns: Any, coefficients: np.ndarray, n_features: int) -> np.ndarray:
     weights = np.zeros(n_features)
     at = 0
     (_, encoder, coded), (_, _, plain) = columns.transformers_[:2]
