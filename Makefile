@@ -8,7 +8,7 @@ export TWINLOOP_HOME := $(CURDIR)
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench up lock clean
+.PHONY: help install run test lint format bench accuracy up lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,9 +39,12 @@ format: install ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install ## Run all benchmarks
-	@status=0; for script in $(filter-out benchmarks/frame.py,$(wildcard benchmarks/*.py)); do \
+bench: install ## Run all benchmarks but that of accuracy
+	@status=0; for script in $(filter-out benchmarks/frame.py benchmarks/accuracy.py,$(wildcard benchmarks/*.py)); do \
 	  echo "== $$script"; $(BIN)/python $$script || status=1; done; exit $$status
+
+accuracy: install ## Compare with FLAML and AutoGluon (an hour; makes an environment of 830 MB)
+	$(BIN)/python benchmarks/accuracy.py --budget 60 120
 
 up: install ## Serve both pages and run all workloads on their schedules; Ctrl-C stops
 	$(BIN)/twinloop up

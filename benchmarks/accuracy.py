@@ -296,13 +296,13 @@ def _figures(budget: int, verdicts: list[Verdict]) -> list[frame.Figure]:
     known = [(v.gain, v.high) for v in verdicts if v.gain is not None and v.high is not None]
     if not known:
         return []
-    share = float(np.mean([gain >= 0 for gain, _ in known]))
+    above = float(sum(gain >= 0 for gain, _ in known))
     below = float(sum(high < 0 for _, high in known))
     return [
         frame.Figure(
-            f"share_at_or_above_{budget}s",
-            share,
-            0.5,
+            f"at_or_above_{budget}s",
+            above,
+            len(known) // 2 + 1,
             at_least=True,
             meaning=f"Tables of {len(known)} at or above the better of the others, {budget} s",
         ),

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from tasks import sources
 from tasks.preparing import prepare_snapshot, training_window
-from tasks.settings import load_workload, read_workload
+from tasks.settings import read_workload, settings
 from tasks.validating import split_table
 from twinloop.encoding import share
 from twinloop.evaluation import block_ids
@@ -65,7 +65,9 @@ class Table:
 def known_sets() -> dict[str, Workload]:
     """Return the workloads that need nothing given, and the real bikes where their file is."""
     shipped = [*_SHIPPED, *(["bikes_real"] if os.environ.get("TWINLOOP_BIKES_CSV") else [])]
-    return {n: load_workload(n) for n in shipped} | {"city": Workload.model_validate(_CITY)}
+    folder = Path(__file__).parents[2] / "data" / "workloads"
+    found = {name: read_workload(folder / f"{name}.yaml") for name in shipped}
+    return found | {"city": Workload.model_validate(_CITY)}
 
 
 def given_set(
@@ -73,7 +75,7 @@ def given_set(
 ) -> Workload:
     """Describe a table given on the command line, or read the workload that describes one."""
     if path.suffix in (".yaml", ".yml"):
-        return read_workload(path)
+        return _anywhere(read_workload(path))
     if target is None:
         raise SystemExit(f"{path}: --target is needed, the column to predict")
     found = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
@@ -90,6 +92,15 @@ def given_set(
             "ignore": ignore,
         }
     )
+
+
+def _anywhere(workload: Workload) -> Workload:
+    """Return a workload whose files are found from any home folder."""
+    if workload.source.kind != "files":
+        return workload
+    path = str(settings().root / workload.source.path)
+    source = workload.source.model_copy(update={"path": path})
+    return workload.model_copy(update={"source": source})
 
 
 def _task(column: pd.Series) -> Task:

@@ -9,17 +9,20 @@ import numpy as np
 from twinloop.boosting import fit_hist_boosting, fit_xgboost
 from twinloop.encoding import Encoding
 from twinloop.errors import WorkloadError
+from twinloop.kernel import MOST_LANDMARKS, kernel
 from twinloop.problem import Make, Problem, Rows
 from twinloop.workload import SEASONS, AnyCandidate, CandidateName, TunedName
 
 # By what a prediction takes, then by what a fit takes: no work at all, one look into a table, one
-# product a row, a few hundred shallow trees in one call of compiled code, deep trees one by one.
-# A tuned one comes after its kind: it may have more or deeper trees, and a search behind it.
+# product a row, a few hundred products, as many shallow trees in one call of compiled code, deep
+# trees one by one. A tuned one comes after its kind: it may have more or deeper trees, and a search
+# behind it.
 CHEAP_FIRST: tuple[CandidateName | TunedName, ...] = (
     "baseline",
     "seasonal",
     "linear",
     "linear-tuned",
+    "kernel",
     "xgboost",
     "xgboost-tuned",
     "boosting",
@@ -120,7 +123,10 @@ def fit_candidate(
     if name == "boosting":
         fitted = fit_hist_boosting(X, y, encoding, problem, rows)
     else:
-        fitted = _fit(builders[name](encoding, problem), X, y, rows.weight)
+        estimator = builders[name](encoding, problem)
+        if name == "kernel":
+            estimator.set_params(nystroem__n_components=min(MOST_LANDMARKS, len(X)))
+        fitted = _fit(estimator, X, y, rows.weight)
     if hasattr(fitted, "n_jobs"):
         # Threads add trees up in the order they end, and the last bits of a sum hang on it.
         fitted.set_params(n_jobs=1)
@@ -177,15 +183,29 @@ def _seasonal(encoding: Encoding, problem: Problem) -> Any:
 
 
 def _linear(encoding: Encoding, problem: Problem) -> Any:
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.pipeline import make_pipeline
+
+    columns = _one_scale(encoding)
+    if problem.task == "regression":
+        # Generalised cross-validation on the rows given: no other row is seen.
+        return make_pipeline(columns, RidgeCV(alphas=np.logspace(-2, 4, 13)))
+    return make_pipeline(columns, LogisticRegression(**{"max_iter": 1000, **problem.params}))
+
+
+def _kernel(encoding: Encoding, problem: Problem) -> Any:
+    return kernel(_one_scale(encoding), problem.task, len(encoding.features), problem.seed)
+
+
+def _one_scale(encoding: Encoding) -> Any:
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     coded = list(encoding.coded)
     plain = [i for i in range(len(encoding.features)) if i not in encoding.coded]
-    columns = ColumnTransformer(
+    return ColumnTransformer(
         [
             ("levels", OneHotEncoder(handle_unknown="ignore"), coded),
             (
@@ -196,12 +216,6 @@ def _linear(encoding: Encoding, problem: Problem) -> Any:
                 plain,
             ),
         ]
-    )
-    if problem.task == "regression":
-        # Generalised cross-validation on the rows given: no other row is seen.
-        return make_pipeline(columns, RidgeCV(alphas=np.logspace(-2, 4, 13)))
-    return make_pipeline(
-        columns, LogisticRegression(**{"C": 0.3, "max_iter": 1000, **problem.params})
     )
 
 
@@ -223,5 +237,6 @@ _BUILDERS: dict[str, Make] = {
     "baseline": _baseline,
     "seasonal": _seasonal,
     "linear": _linear,
+    "kernel": _kernel,
     "forest": _forest,
 }

@@ -5,10 +5,15 @@ from typing import Any
 import numpy as np
 
 from twinloop.candidates import Predictor
+from twinloop.kernel import sensitivity
 
 _LINEAR_STEPS = (
     ["columntransformer", "ridgecv"],
     ["columntransformer", "logisticregression"],
+)
+_KERNEL_STEPS = (
+    ["columntransformer", "nystroem", "ridgecv"],
+    ["columntransformer", "nystroem", "logisticregression"],
 )
 
 
@@ -16,8 +21,8 @@ def importance(predictor: Predictor, n_features: int) -> np.ndarray:
     """Return the share of each feature in what the estimator uses.
 
     Gain for boosted trees, impurity for forests, absolute standardised coefficients for linear
-    models, what an estimator of the user's own says; nothing for a baseline. For an ensemble the
-    members' shares, by their weights.
+    models, the mean slope for kernel models, what an estimator of the user's own says; nothing for
+    a baseline. For an ensemble the members' shares, by their weights.
 
     Returns
     -------
@@ -33,7 +38,10 @@ def importance(predictor: Predictor, n_features: int) -> np.ndarray:
     elif hasattr(model, "_predictors"):
         weights = _boosting_importance(model, n_features)
     elif [name for name, _ in getattr(model, "steps", [])] in _LINEAR_STEPS:
-        weights = _linear_importance(model, n_features)
+        coefficients = np.abs(np.atleast_2d(model[-1].coef_)).mean(axis=0)
+        weights = _by_feature(model[0], coefficients, n_features)
+    elif [name for name, _ in getattr(model, "steps", [])] in _KERNEL_STEPS:
+        weights = _by_feature(model[0], sensitivity(model), n_features)
     else:
         weights = np.ravel(getattr(model, "feature_importances_", np.zeros(n_features)))
     weights = np.asarray(weights, np.float64)
@@ -57,9 +65,7 @@ def _boosting_importance(model: Any, n_features: int) -> np.ndarray:
     return weights
 
 
-def _linear_importance(model: Any, n_features: int) -> np.ndarray:
-    columns, last = model[0], model[-1]
-    coefficients = np.abs(np.atleast_2d(last.coef_)).mean(axis=0)
+def _by_feature(columns: Any, coefficients: np.ndarray, n_features: int) -> np.ndarray:
     weights = np.zeros(n_features)
     at = 0
     (_, encoder, coded), (_, _, plain) = columns.transformers_[:2]

@@ -76,7 +76,7 @@ _FOREST = (
 )
 # With classes a split looks at the root of the features' number, which is no share.
 _FOREST_REGRESSION = (Range("max_features", 0.2, 1.0, 0.5),)
-_LINEAR_CLASSES = (Range("C", 1e-3, 100.0, 0.3, log=True),)
+_LINEAR_CLASSES = (Range("C", 1e-3, 100.0, 1.0, log=True),)
 
 
 def tuned_name(candidate: TunableName) -> TunedName:

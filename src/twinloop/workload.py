@@ -26,7 +26,7 @@ Level = Literal["disabled", "warn", "fail"]
 CheckCode = Literal[
     "group_overlap", "time_overlap", "target_copy", "near_target", "id_like", "duplicate_rows"
 ]
-CandidateName = Literal["baseline", "seasonal", "linear", "forest", "boosting", "xgboost"]
+CandidateName = Literal["baseline", "seasonal", "linear", "kernel", "forest", "boosting", "xgboost"]
 CANDIDATE_NAMES: tuple[CandidateName, ...] = get_args(CandidateName)
 # A shipped candidate, or the name a workload gives to an estimator of its own: never a path.
 OwnName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
