@@ -58,7 +58,7 @@ def short_card(facts: CardFacts) -> str:
 
 def _reasons(verdict: Verdict) -> tuple[str, ...]:
     """Return why a verdict is what it is, a sentence each."""
-    return (verdict.reason,)
+    return tuple(check.words for check in verdict.checks) or (verdict.reason,)
 
 
 def _command(facts: CardFacts) -> str:

@@ -1,9 +1,11 @@
 """Sections of the model card on scores: candidates, holdout, slices and features."""
 
 from twinloop.cardfacts import CardFacts, interval_words
+from twinloop.ensembleplan import members_text
 from twinloop.leaderboard import LEGEND, columns, lines, remarks
 from twinloop.page import Facts, Grid, Shares, Spans, Words, brief
 from twinloop.slices import MIN_ROWS
+from twinloop.tuneplan import recipe_words
 
 _MOST_SHARES = 12
 _MOST_SLICES = 12
@@ -19,6 +21,14 @@ def about_candidates(facts: CardFacts) -> tuple[Words | Spans | Grid, ...]:
         marked=chosen,
     )
     said = [f"{remark}." for remark in remarks(board)]
+    winner = board.winner
+    if winner.members:
+        said.append(f"Members: {members_text(winner.members)}.")
+    made_by = {winner.name: winner.recipe} | {m.name: m.recipe for m in winner.members}
+    for name, recipe in made_by.items():
+        if words := recipe_words(recipe):
+            settings = ", ".join(f"{key} {value}" for key, value in words.items())
+            said.append(f"Settings of {name}: {settings}.")
     if board.skipped:
         said.append(f"Not run, for lack of budget: {', '.join(board.skipped)}.")
     notes = (

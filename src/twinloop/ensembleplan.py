@@ -26,13 +26,6 @@ def members_text(members: Sequence[Member]) -> str:
     return ", ".join(f"{m.name} {100 * m.weight:.0f} %" for m in members)
 
 
-def member_notes(result: CandidateResult) -> tuple[str, ...]:
-    """Return what the model card says of an ensemble's members; nothing for another candidate."""
-    if not result.members:
-        return ()
-    return (f"**Members**: {members_text(result.members)}",)
-
-
 def left_out(member: Member) -> str:
     """Say why there is no ensemble on the board."""
     return f"no ensemble was entered: all of its weight would be on {member.name}"

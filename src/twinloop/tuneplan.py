@@ -45,15 +45,19 @@ def plan_trial(
         yield Metric(name, value)
 
 
+def recipe_words(recipe: Recipe | None) -> dict[str, str]:
+    """Spell the settings of a recipe, by name; none where nothing was tuned."""
+    if recipe is None:
+        return {}
+    spans = {"half_life": recipe.half_life, "recent": recipe.recent}
+    words = {name: f"{value:.6g}" for name, value in recipe.params.items()}
+    return words | {name: format_duration(s) for name, s in spans.items() if s is not None}
+
+
 def plan_recipe(recipe: Recipe | None) -> Iterator[LogItem]:
     """Yield the settings of a recipe, each as a parameter; none where nothing was tuned."""
-    if recipe is None:
-        return
-    for name, value in recipe.params.items():
-        yield Param(f"tuned.{name}", f"{value:.6g}")
-    for name, span in (("half_life", recipe.half_life), ("recent", recipe.recent)):
-        if span is not None:
-            yield Param(f"tuned.{name}", format_duration(span))
+    for name, words in recipe_words(recipe).items():
+        yield Param(f"tuned.{name}", words)
 
 
 def plan_search(search: Search, importance: dict[str, float], currency: str) -> Iterator[LogItem]:

@@ -23,7 +23,7 @@ from twinloop.ensemble import (
     select_weights,
     weights_by_fold,
 )
-from twinloop.ensembleplan import member_notes, plan_members
+from twinloop.ensembleplan import members_text, plan_members
 from twinloop.errors import RegistryError, WorkloadError
 from twinloop.importance import importance
 from twinloop.logplan import Metric, Param
@@ -263,9 +263,9 @@ def test_its_log_names_its_members() -> None:
         name="ensemble", metric="rmse", folds=(), fit_seconds=1, predict_seconds=1, rows=1
     )
     assert list(plan_members(result)) == []
-    assert member_notes(result) == ()
+    assert members_text(result.members) == ""
     result = result.model_copy(update={"members": MEMBERS})
     items = list(plan_members(result))
     assert Param("members", "xgboost 70 %, linear 30 %") in items
     assert Metric("weight/linear", 0.3) in items
-    assert member_notes(result) == ("**Members**: xgboost 70 %, linear 30 %",)
+    assert members_text(result.members) == "xgboost 70 %, linear 30 %"
