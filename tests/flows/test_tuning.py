@@ -9,23 +9,29 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from shutil import copy
 from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from flows.train_model import train_model
 from tasks import searching
 from tasks.preparing import prepare_snapshot, training_window
-from tasks.registry import ServedVersion, find_champion
+from tasks.registry import ServedVersion, find_champion, load_version
 from tasks.settings import load_workload
 from tasks.tracking import client, tracked_run
 from tasks.tuning import search_settings
+from tasks.validating import open_study
 from twinloop import validation
+from twinloop.evaluation import METRICS
 from twinloop.recipe import Recipe
 from twinloop.results import TrainingResult
 from twinloop.tuning import Search, Trial
+from twinloop.validation import fit_rows
 
 AS_OF = datetime(2011, 3, 20, tzinfo=UTC)
 TRIALS = 12
@@ -176,6 +182,16 @@ def test_what_was_found_is_what_serves(tuned: Tuned) -> None:
     assert Recipe.model_validate_json(champion.recipe) == best.recipe
     (training,) = of_kind(tuned, "training")
     assert float(training.data.params["tuned.eta"]) == pytest.approx(best.values["eta"], rel=1e-4)
+    # Fitted by hand it scores on the holdout, and predicts, what the training says it does.
+    spec = load_workload("city")
+    opened = open_study(spec, prepare_snapshot.fn(spec, training_window(spec, AS_OF)))
+    held = opened.table.take(pa.array(opened.split.holdout))
+    y = opened.target.encode(held.column(spec.target))
+    fit = partial(fit_rows, opened.rows, "xgboost-tuned", threads=1, recipe=best.recipe)
+    judged = METRICS["rmsle"].score(y, fit(opened.split.train).predict(held))
+    assert tuned.result.holdout == pytest.approx(judged, rel=1e-6)
+    served = load_version(champion).scorer.predict(held).value
+    np.testing.assert_allclose(served, fit(opened.split.served).predict(held).value, rtol=1e-5)
 
 
 def test_parts_of_the_bill_add_up(tuned: Tuned) -> None:
