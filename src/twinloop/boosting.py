@@ -123,6 +123,7 @@ def _parts(y: np.ndarray, problem: Problem, rows: Rows) -> tuple[np.ndarray, np.
         y,
         times=rows.times,
         groups=rows.groups,
+        gap=problem.gap,
         classes=problem.n_classes > 0,
         seed=problem.seed,
     )

@@ -21,6 +21,8 @@ class Problem:
         they come from the rows fitted.
     rounds
         How many trees XGBoost grows; None: as many as do good.
+    gap
+        Microseconds left out between rows learned from and rows that stop boosting, by time.
     params
         Settings of the estimator that are not the shipped ones, by name: see `twinloop.tuning`.
     """
@@ -32,6 +34,7 @@ class Problem:
     threads: int
     edges: np.ndarray | None = None
     rounds: int | None = None
+    gap: int = 0
     params: Mapping[str, float | int] = field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ def stopping_rows(
     *,
     times: np.ndarray | None = None,
     groups: np.ndarray | None = None,
+    gap: int = 0,
     classes: bool = False,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray] | None:
@@ -28,6 +29,9 @@ def stopping_rows(
         Rows of one time stay together.
     groups : np.ndarray of int64, shape (n_rows,), or None
         Codes of groups, which stay together; not looked at where there are times.
+    gap
+        Microseconds left out between the rows to learn from and those to stop by, where rows have
+        time.
     classes
         Whether `y` holds classes. Rows of one that no other row has then stop nothing.
     seed
@@ -37,14 +41,16 @@ def stopping_rows(
     -------
     tuple of two np.ndarray of int64, or None
         Places of the rows to learn from and of those to stop by, both increasing; None where too
-        few rows are left for either.
+        few rows are left to stop by, or fewer than these to learn from.
     """
     order = _order(len(y), times, groups, seed)
     cut = np.quantile(order, 1 - SHARE, method="lower")
     learn, stop = np.flatnonzero(order <= cut), np.flatnonzero(order > cut)
+    if times is not None and gap and len(stop):
+        learn = learn[times[learn] < times[stop].min() - gap]
     if classes:
         stop = stop[np.isin(y[stop], y[learn])]
-    if len(stop) < _LEAST_ROWS or (classes and len(np.unique(y[learn])) < 2):
+    if not _LEAST_ROWS <= len(stop) <= len(learn) or (classes and len(np.unique(y[learn])) < 2):
         return None
     return learn, stop
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -161,6 +162,7 @@ def fit_rows(
         threads,
         edges,
         rounds,
+        workload.training.gap // timedelta(microseconds=1),
         recipe.params,
     )
     y = rows.y[chosen]

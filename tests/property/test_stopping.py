@@ -63,6 +63,17 @@ def test_stopping_rows_are_apart(n: int, kinds: int, how: str, seed: int) -> Non
         assert len(stop) <= n * SHARE + 1
 
 
+def test_a_gap_is_left_before_the_rows_that_stop() -> None:
+    """What validation keeps apart is kept apart here, too."""
+    times = np.arange(400)
+    parts = stopping_rows(np.zeros(400), times=times, gap=30)
+    assert parts is not None
+    learn, stop = parts
+    assert times[stop].min() - times[learn].max() == 31
+    assert len(stop) == 60
+    assert stopping_rows(np.zeros(400), times=times, gap=300) is None
+
+
 def test_no_row_stops_by_a_class_nobody_learned() -> None:
     """Such rows are left out of those that stop; with one class left to learn, nothing stops."""
     times = np.arange(400)
