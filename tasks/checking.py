@@ -17,8 +17,9 @@ from twinloop.leakage import Finding, find_leaks
 from twinloop.scorer import learn_target
 from twinloop.splitting import Split
 from twinloop.validation import fit_scorer
+from twinloop.vocabulary import ENSEMBLE, AnyCandidate, Frozen, Task
 from twinloop.window import Window
-from twinloop.workload import ENSEMBLE, AnyCandidate, Frozen, Task, Workload
+from twinloop.workload import Workload
 
 _SAMPLE = 1000
 

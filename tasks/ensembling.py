@@ -41,8 +41,9 @@ from twinloop.results import CandidateResult, FoldScore, Footprint, Leaderboard,
 from twinloop.scorer import Predictions, from_files
 from twinloop.serving import read_files
 from twinloop.splitting import Split
+from twinloop.vocabulary import ENSEMBLE
 from twinloop.window import Window
-from twinloop.workload import ENSEMBLE, Workload
+from twinloop.workload import Workload
 
 # A handful of weights is as good from so many rows as from more.
 _MOST_ROWS = 50_000

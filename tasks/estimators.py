@@ -8,7 +8,8 @@ from twinloop.encoding import Encoding
 from twinloop.errors import WorkloadError, nearest
 from twinloop.problem import Make, Problem
 from twinloop.scorer import refuse_unloadable
-from twinloop.workload import OwnEstimator, Workload
+from twinloop.training_keys import OwnEstimator
+from twinloop.workload import Workload
 
 
 def own_estimators(workload: Workload) -> dict[str, Make]:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from tasks.registry import Move, ServedVersion, champion_moves, find_champion, versions
 from tasks.tracking import client, experiment_id
-from twinloop.workload import Frozen, Workload
+from twinloop.vocabulary import Frozen
+from twinloop.workload import Workload
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

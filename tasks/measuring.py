@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from twinloop.costs import bill
+from twinloop.loop_keys import Prices
 from twinloop.results import Footprint
 from twinloop.scorer import Scorer, to_files
-from twinloop.workload import Prices
 
 _BATCH_ROWS = 1000
 _MOST_REPEATS = 15

@@ -16,8 +16,9 @@ from twinloop.cleaning import clean
 from twinloop.contract import REASON, Checked, Contract, check_rows, infer_contract
 from twinloop.errors import QuarantineError, StorageError
 from twinloop.tables import content_digest
+from twinloop.vocabulary import Frozen
 from twinloop.window import Window, window_before
-from twinloop.workload import Frozen, Workload
+from twinloop.workload import Workload
 
 # Raise when the same source would now give another snapshot.
 _FORMAT = 1

@@ -16,8 +16,9 @@ from tasks.tracking import client
 from twinloop.errors import ReproductionError, StorageError
 from twinloop.results import CandidateResult, Leaderboard
 from twinloop.tables import content_digest
+from twinloop.vocabulary import Frozen
 from twinloop.window import Window
-from twinloop.workload import Frozen, Workload
+from twinloop.workload import Workload
 
 PROVENANCE = "provenance.json"
 _DIGEST = re.compile(r"[0-9a-f]{64}")

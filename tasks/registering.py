@@ -27,7 +27,8 @@ from twinloop.profile import Reference
 from twinloop.recipe import Recipe
 from twinloop.scorer import Scorer, files_digest, from_files, to_files
 from twinloop.verdict import Verdict, checks_json
-from twinloop.workload import Frozen, Workload
+from twinloop.vocabulary import Frozen
+from twinloop.workload import Workload
 
 _PROBE_ROWS = 200
 # MLflow refuses longer values of a version's tags.

@@ -17,8 +17,9 @@ from twinloop.profile import Reference
 from twinloop.scorer import Scorer, files_digest, from_files
 from twinloop.verdict import Verdict
 from twinloop.verdictplan import plan_verdict
+from twinloop.vocabulary import Frozen
 from twinloop.window import as_utc, format_duration, format_instant
-from twinloop.workload import Frozen, Workload
+from twinloop.workload import Workload
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -22,8 +22,9 @@ from twinloop.errors import StorageError
 from twinloop.logplan import Metric, Param, Tag
 from twinloop.profile import Profile
 from twinloop.tables import ContentDigest, require_columns, row_hashes
+from twinloop.vocabulary import Frozen
 from twinloop.window import Window, as_utc, scheduled_windows, window_before
-from twinloop.workload import Frozen, Workload
+from twinloop.workload import Workload
 
 PART = "part-00000.parquet"
 _MOST_MISSED = 100

@@ -21,7 +21,8 @@ from twinloop.recipe import Recipe
 from twinloop.search_space import recipe_of
 from twinloop.tuning import Ending, Limits, State, Trial, hopeless, mean_losses, stages
 from twinloop.validation import LabelledRows, score_fold
-from twinloop.workload import TunableName, Workload
+from twinloop.vocabulary import TunableName
+from twinloop.workload import Workload
 
 # So many trials are proposed at a time on any machine of no more cores: what is found then does not
 # hang on how many there are.

@@ -15,11 +15,12 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from tasks.settings import settings
+from twinloop.data_keys import BundledSource, FilesSource, SimulatedSource, TimeParts
 from twinloop.errors import EmptyWindowError, SourceError, WorkloadError
 from twinloop.simulate import simulate_bikes
 from twinloop.tables import convert, require_columns
 from twinloop.window import Window
-from twinloop.workload import BundledSource, FilesSource, SimulatedSource, TimeParts, Workload
+from twinloop.workload import Workload
 
 _READ_ROWS = 65_536
 ROW = "row"

@@ -21,7 +21,7 @@ from tasks.orphans import anything_runs
 from tasks.servers import START_SECONDS, STOP_SECONDS, Child, child, end, wait_until_healthy
 from tasks.settings import settings
 from twinloop.errors import ServiceError
-from twinloop.workload import Frozen
+from twinloop.vocabulary import Frozen
 
 WORK_POOL = "twinloop"
 _STOP_SECONDS = 40.0

@@ -11,8 +11,9 @@ from tasks.tracking import client, experiment_id, run_entities, run_tags
 from twinloop.errors import ServiceError
 from twinloop.tuneplan import plan_trial
 from twinloop.tuning import State, Trial
+from twinloop.vocabulary import TunableName
 from twinloop.window import Window
-from twinloop.workload import TunableName, Workload
+from twinloop.workload import Workload
 
 if TYPE_CHECKING:
     from datetime import datetime

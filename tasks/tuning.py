@@ -32,8 +32,9 @@ from twinloop.search_space import (
 from twinloop.tuneplan import plan_search, told
 from twinloop.tuning import Limits, Search
 from twinloop.validation import times_of
+from twinloop.vocabulary import TunableName
 from twinloop.window import Window
-from twinloop.workload import TunableName, Workload
+from twinloop.workload import Workload
 
 # What the trials of a study hang on; the rest of a workload may change, and its trials be kept.
 _PARTS = {"task", "target", "time", "key", "group", "metric", "ignore", "calendar", "columns"}

@@ -34,8 +34,9 @@ from twinloop.splitting import Split, split_rows
 from twinloop.tables import row_hashes
 from twinloop.tuneplan import plan_recipe
 from twinloop.validation import Fold, LabelledRows, label_rows, times_of, validate
+from twinloop.vocabulary import ENSEMBLE, AnyCandidate, Frozen
 from twinloop.window import Window
-from twinloop.workload import ENSEMBLE, AnyCandidate, Frozen, Workload
+from twinloop.workload import Workload
 
 # A fold holds its rows twice, as floats and in bins, and its library some more of them.
 _COPIES = 3.0

@@ -21,7 +21,8 @@ from twinloop.evaluation import block_ids
 from twinloop.scorer import learn_target
 from twinloop.splitting import Split
 from twinloop.validation import times_of
-from twinloop.workload import Task, Workload
+from twinloop.vocabulary import Task
+from twinloop.workload import Workload
 
 TARGET = "__target__"
 _SHIPPED = ("diabetes", "breast_cancer", "digits", "bikes")

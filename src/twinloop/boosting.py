@@ -9,7 +9,7 @@ from twinloop.edges import bin_edges
 from twinloop.encoding import Encoding
 from twinloop.problem import Problem, Rows
 from twinloop.stopping import stopping_rows
-from twinloop.workload import Task
+from twinloop.vocabulary import Task
 
 # Boosting stops where later rows say so. At half this rate it took twice the time, and was 1 to 3 %
 # better on three tables, worse on two.

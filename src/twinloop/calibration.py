@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax, logit, softmax
 
-from twinloop.workload import Frozen
+from twinloop.vocabulary import Frozen
 
 Method = Literal["none", "sigmoid", "temperature", "isotonic"]
 

@@ -11,7 +11,7 @@ from twinloop.encoding import Encoding
 from twinloop.errors import WorkloadError
 from twinloop.kernel import MOST_LANDMARKS, kernel
 from twinloop.problem import Make, Problem, Rows
-from twinloop.workload import SEASONS, AnyCandidate, CandidateName, TunedName
+from twinloop.vocabulary import SEASONS, AnyCandidate, CandidateName, TunedName
 
 # By what a prediction takes, then by what a fit takes: no work at all, one look into a table, one
 # product a row, a few hundred products, as many shallow trees in one call of compiled code, deep

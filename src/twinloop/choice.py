@@ -8,7 +8,7 @@ from twinloop.candidates import CHEAP_FIRST
 from twinloop.evaluation import METRICS
 from twinloop.intervals import corrected_error
 from twinloop.results import CandidateResult, Choice
-from twinloop.workload import ENSEMBLE, AnyCandidate, ChoiceRule
+from twinloop.vocabulary import ENSEMBLE, AnyCandidate, ChoiceRule
 
 # How much further from a perfect score a cheaper candidate may be. With five folds one standard
 # error alone is wide: over 107 small tables it chose models up to half as far again from it on new

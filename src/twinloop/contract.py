@@ -8,9 +8,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from twinloop.data_keys import ColumnRule
 from twinloop.errors import ColumnError
 from twinloop.tables import ARROW_TYPES, Typed, convert, infer_kind, require_columns
-from twinloop.workload import ColumnRule, Frozen, Kind, Workload
+from twinloop.vocabulary import Frozen, Kind
+from twinloop.workload import Workload
 
 REASON = "quarantine_reason"
 _LARGEST = float(np.finfo(np.float32).max)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from twinloop.workload import Prices
+from twinloop.loop_keys import Prices
 
 _GB = 1e9
 _HOUR = 3600.0

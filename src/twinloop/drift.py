@@ -7,7 +7,8 @@ import numpy as np
 from scipy import special, stats
 
 from twinloop.profile import PREDICTION, ColumnProfile, Profile, Reference
-from twinloop.workload import Frozen, Workload
+from twinloop.vocabulary import Frozen
+from twinloop.workload import Workload
 
 Action = Literal["fine", "watch", "retrain"]
 # Below this share of the model, a feature's drift is reported and does not count.

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinloop.contract import Contract
-from twinloop.workload import Frozen, Workload
+from twinloop.vocabulary import Frozen
+from twinloop.workload import Workload
 
 _MAX_LEVELS = 64
 _CALENDAR_SIZES = {"hour": 24, "weekday": 7, "month": 12}

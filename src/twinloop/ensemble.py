@@ -13,7 +13,7 @@ from twinloop.recipe import Recipe
 from twinloop.results import Member
 from twinloop.scorer import Predictions, Scorer, Target
 from twinloop.validation import LabelledRows, fit_rows
-from twinloop.workload import ENSEMBLE, AnyCandidate
+from twinloop.vocabulary import ENSEMBLE, AnyCandidate
 
 # A member's weight is a multiple of one twentieth: a finer one is beyond what folds can tell.
 MOST_PICKS = 20

@@ -14,7 +14,8 @@ from twinloop.profile import Reference
 from twinloop.rule import Rule
 from twinloop.scorer import Predictions, Scorer
 from twinloop.slices import SliceReport
-from twinloop.workload import Frozen, Workload
+from twinloop.vocabulary import Frozen
+from twinloop.workload import Workload
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MOST_LEVELS = 8

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from twinloop.workload import Task
+from twinloop.vocabulary import Task
 
 MOST_LANDMARKS = 400
 # Of distances between rows whose columns have a standard deviation of one, for each column.

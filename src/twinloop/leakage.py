@@ -16,7 +16,8 @@ from twinloop.leakage_columns import id_like, near_target, target_copy
 from twinloop.leakage_rows import duplicate_rows, group_overlap, time_overlap
 from twinloop.scorer import Target
 from twinloop.splitting import Split
-from twinloop.workload import CheckCode, Frozen, Workload
+from twinloop.vocabulary import CheckCode, Frozen
+from twinloop.workload import Workload
 
 
 class Finding(Frozen):

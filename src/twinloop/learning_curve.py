@@ -6,7 +6,8 @@ import numpy as np
 
 from twinloop.results import CandidateResult
 from twinloop.splitting import Split
-from twinloop.workload import Frozen, Workload
+from twinloop.vocabulary import Frozen
+from twinloop.workload import Workload
 
 # Halving: a curve is read on a logarithmic axis, and all parts together cost less than the whole.
 SHARES = (0.125, 0.25, 0.5)

@@ -17,7 +17,7 @@ from twinloop.results import CandidateResult, Leaderboard
 from twinloop.scorer import Predictions, Target
 from twinloop.slices import SliceReport
 from twinloop.verdict import Verdict
-from twinloop.workload import AnyCandidate
+from twinloop.vocabulary import AnyCandidate
 
 _BLUE, _ORANGE, _GREY = "#2f6db3", "#d9822b", "#8a8f98"
 _MARKERS = "osD^vPXh"

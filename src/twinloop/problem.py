@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from twinloop.encoding import Encoding
-from twinloop.workload import Task
+from twinloop.vocabulary import Task
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from twinloop.encoding import Encoding
 from twinloop.scorer import Predictions, Target
-from twinloop.workload import Frozen
+from twinloop.vocabulary import Frozen
 
 _BINS = 20
 PREDICTION = "prediction"

@@ -5,7 +5,7 @@ from datetime import timedelta
 import numpy as np
 from pydantic import Field
 
-from twinloop.workload import AnyCandidate, Frozen
+from twinloop.vocabulary import AnyCandidate, Frozen
 
 
 class Recipe(Frozen):

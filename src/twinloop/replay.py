@@ -9,8 +9,8 @@ from typing import Literal, Self
 from pydantic import TypeAdapter, ValidationError
 
 from twinloop.errors import WorkloadError, nearest
+from twinloop.vocabulary import Frozen
 from twinloop.window import Duration, format_duration
-from twinloop.workload import Frozen
 
 PolicyKind = Literal["never", "every", "drift"]
 

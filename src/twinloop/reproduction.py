@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 from twinloop.errors import ReproductionError
-from twinloop.workload import AnyCandidate, Frozen
+from twinloop.vocabulary import AnyCandidate, Frozen
 
 _NONE = ""
 

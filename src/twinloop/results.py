@@ -8,7 +8,7 @@ from twinloop.intervals import corrected_error, t_interval
 from twinloop.leakage import Finding
 from twinloop.recipe import Recipe
 from twinloop.verdict import Verdict
-from twinloop.workload import AnyCandidate, Frozen
+from twinloop.vocabulary import AnyCandidate, Frozen
 
 
 class FoldScore(Frozen):

@@ -3,7 +3,8 @@
 import numpy as np
 
 from twinloop.calibration import Calibration, fit_calibration, parts
-from twinloop.workload import Frozen, Workload
+from twinloop.vocabulary import Frozen
+from twinloop.workload import Workload
 
 DEFAULT = 0.5
 # Metrics that hang on the class predicted. The others look at probabilities alone.

@@ -16,7 +16,8 @@ from twinloop.encoding import Encoding
 from twinloop.errors import RegistryError, TargetError, WorkloadError
 from twinloop.modelfiles import TRUSTED_TYPES, read_model, write_model
 from twinloop.rule import PLAIN, Rule
-from twinloop.workload import Frozen, Task, Workload
+from twinloop.vocabulary import Frozen, Task
+from twinloop.workload import Workload
 
 _INTEGER = re.compile(r"-?[0-9]{1,30}")
 

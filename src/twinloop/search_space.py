@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from twinloop.recipe import Recipe
-from twinloop.workload import TunableName, TunedName, Workload
+from twinloop.vocabulary import TunableName, TunedName
+from twinloop.workload import Workload
 
 # Raise when a range changes, or what is fitted for a value: trials of before are then forgotten.
 SPACE_VERSION = 1

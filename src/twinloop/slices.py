@@ -12,7 +12,8 @@ from twinloop.errors import ColumnError, nearest
 from twinloop.evaluation import Metric
 from twinloop.intervals import CONFIDENCE, score_intervals
 from twinloop.scorer import Predictions
-from twinloop.workload import TIME_PARTS, Frozen, Workload
+from twinloop.vocabulary import TIME_PARTS, Frozen
+from twinloop.workload import Workload
 
 MIN_ROWS = 20
 _MOST_COLUMNS = 4

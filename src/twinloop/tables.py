@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinloop.errors import ColumnError, nearest
-from twinloop.workload import Kind
+from twinloop.vocabulary import Kind
 
 ARROW_TYPES: dict[Kind, pa.DataType] = {
     "number": pa.float64(),

@@ -8,11 +8,11 @@ from typing import get_args
 
 from twinloop.costs import Usage, cost_metrics
 from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text
+from twinloop.loop_keys import Prices
 from twinloop.recipe import Recipe
 from twinloop.search_plots import history_plot, settings_plot
 from twinloop.tuning import Search, State, Trial
 from twinloop.window import format_duration
-from twinloop.workload import Prices
 
 _SHOWN = 10
 

@@ -9,7 +9,8 @@ from typing import Literal
 from twinloop.evaluation import METRICS
 from twinloop.intervals import corrected_error
 from twinloop.recipe import Recipe
-from twinloop.workload import Frozen, TunableName, Tuning
+from twinloop.training_keys import Tuning
+from twinloop.vocabulary import Frozen, TunableName
 
 State = Literal["complete", "pruned", "failed", "stopped"]
 Ending = Literal["trials", "minutes", "money", "budget"]

@@ -19,8 +19,9 @@ from twinloop.recipe import Recipe
 from twinloop.results import FoldScore
 from twinloop.scorer import Predictions, Scorer, Target, refuse_unloadable
 from twinloop.splitting import Split
+from twinloop.vocabulary import AnyCandidate
 from twinloop.weighting import row_weights
-from twinloop.workload import AnyCandidate, Workload
+from twinloop.workload import Workload
 
 _SEEN_ROWS = 20_000
 

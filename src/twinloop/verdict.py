@@ -8,7 +8,7 @@ import numpy as np
 from twinloop.evaluation import Metric
 from twinloop.paired import FEWEST_BLOCKS, Gain, Pairing, holm, measure_gain
 from twinloop.slices import MIN_ROWS, Slicing
-from twinloop.workload import Frozen
+from twinloop.vocabulary import Frozen
 
 Outcome = Literal["promote", "keep", "insufficient evidence"]
 CheckName = Literal["gain", "baseline", "slices", "jury", "latency", "size"]

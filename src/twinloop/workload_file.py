@@ -7,8 +7,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from twinloop.data_keys import BundledSource, FilesSource, SimulatedSource
 from twinloop.errors import WorkloadError, nearest
-from twinloop.workload import BundledSource, FilesSource, SimulatedSource, Workload
+from twinloop.workload import Workload
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 

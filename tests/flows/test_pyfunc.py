@@ -15,8 +15,9 @@ from tasks.registry import find_champion, load_version
 from tasks.settings import load_workload
 from tasks.tracking import client
 from twinloop.errors import ColumnError
+from twinloop.vocabulary import CandidateName
 from twinloop.window import Window
-from twinloop.workload import CandidateName, Overrides
+from twinloop.workload import Overrides
 
 START = datetime(2011, 7, 1, tzinfo=UTC)
 NEXT_DAY = Window(start=START, end=datetime(2011, 7, 2, tzinfo=UTC))

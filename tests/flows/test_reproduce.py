@@ -24,7 +24,8 @@ from tasks.settings import load_workload
 from tasks.tracking import client
 from twinloop.errors import RegistryError, ReproductionError
 from twinloop.reproduction import refuse_differences
-from twinloop.workload import CandidateName, Overrides
+from twinloop.vocabulary import CandidateName
+from twinloop.workload import Overrides
 
 NOW = datetime(2011, 7, 1, tzinfo=UTC)
 COMMAND = Path(sys.executable).parent / "twinloop"

@@ -10,7 +10,7 @@ from sklearn import metrics as oracle
 
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
 from twinloop.scorer import Predictions
-from twinloop.workload import METRICS_BY_TASK
+from twinloop.vocabulary import METRICS_BY_TASK
 
 SETTINGS = settings(max_examples=50, deadline=None)
 Score = Callable[[np.ndarray, Predictions], float]

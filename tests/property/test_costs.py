@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop.costs import Usage, bill, cost_metrics
-from twinloop.workload import Prices
+from twinloop.loop_keys import Prices
 
 SECONDS = st.floats(0, 1e7)
 BYTES = st.integers(0, 10**12)

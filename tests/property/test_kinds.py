@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from twinloop.errors import ColumnError
 from twinloop.tables import ARROW_TYPES, convert, infer_kind, require_columns
-from twinloop.workload import Kind
+from twinloop.vocabulary import Kind
 
 SETTINGS = settings(max_examples=60, deadline=None)
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -19,7 +19,9 @@ from twinloop.leakage import Finding, find_leaks, refuse_leaks
 from twinloop.scorer import learn_target
 from twinloop.simulate import simulate_bikes
 from twinloop.splitting import Split
-from twinloop.workload import CheckCode, Checks, Workload
+from twinloop.training_keys import Checks
+from twinloop.vocabulary import CheckCode
+from twinloop.workload import Workload
 
 SETTINGS = settings(max_examples=20, deadline=None)
 SEEDS = st.integers(0, 10_000)

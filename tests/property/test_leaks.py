@@ -14,7 +14,8 @@ from twinloop.contract import Contract, infer_contract
 from twinloop.scorer import Scorer, learn_target
 from twinloop.splitting import split_rows
 from twinloop.validation import fit_scorer
-from twinloop.workload import CandidateName, Workload
+from twinloop.vocabulary import CandidateName
+from twinloop.workload import Workload
 
 CANDIDATES: tuple[CandidateName, ...] = get_args(CandidateName)
 N_ROWS = 90

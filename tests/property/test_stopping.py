@@ -18,7 +18,8 @@ from twinloop.scorer import Scorer, learn_target
 from twinloop.splitting import split_rows
 from twinloop.stopping import SHARE, stopping_rows
 from twinloop.validation import fit_scorer
-from twinloop.workload import AnyCandidate, Workload
+from twinloop.vocabulary import AnyCandidate
+from twinloop.workload import Workload
 
 N_ROWS = 600
 START = datetime(2020, 1, 1, tzinfo=UTC)

@@ -6,7 +6,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinloop.workload import METRICS_BY_TASK, Task, Workload
+from twinloop.vocabulary import METRICS_BY_TASK, Task
+from twinloop.workload import Workload
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 # A window has room for a holdout, a gap and a rolling fold, whichever are drawn.

@@ -26,7 +26,8 @@ from tests.stacks import lacking
 from twinloop.errors import RegistryError
 from twinloop.scorer import files_digest
 from twinloop.serving import read_files
-from twinloop.workload import CandidateName, Overrides
+from twinloop.vocabulary import CandidateName
+from twinloop.workload import Overrides
 
 UV = Path(sys.executable).parent / "uv"
 ASKS = """

@@ -10,7 +10,7 @@ from twinloop.candidates import Predictor, fit_candidate
 from twinloop.encoding import Encoding, Feature
 from twinloop.importance import importance
 from twinloop.problem import Problem
-from twinloop.workload import CandidateName, Task
+from twinloop.vocabulary import CandidateName, Task
 
 # They look at no feature but the calendar's, which there is none of here.
 BASELINES = ("baseline", "seasonal")

@@ -8,7 +8,8 @@ import pytest
 from twinloop.candidates import CHEAP_FIRST
 from twinloop.choice import _rank, choose, front_names, lead
 from twinloop.results import CandidateResult, Choice, FoldScore, Footprint, Leaderboard, rank
-from twinloop.workload import AnyCandidate, CandidateName, ChoiceRule, Training, TunedName
+from twinloop.training_keys import Training
+from twinloop.vocabulary import AnyCandidate, CandidateName, ChoiceRule, TunedName
 
 
 def result(

@@ -4,7 +4,7 @@ import pytest
 
 from twinloop.leaderboard import columns, lines, remarks
 from twinloop.results import CandidateResult, Choice, FoldScore, Footprint, Leaderboard
-from twinloop.workload import CandidateName
+from twinloop.vocabulary import CandidateName
 
 
 def result(name: CandidateName, valid: float, train: float, seconds: float) -> CandidateResult:

@@ -48,7 +48,8 @@ from twinloop.results import (
 from twinloop.scorer import Predictions, Target
 from twinloop.verdict import Verdict, first_version
 from twinloop.verdictplan import plan_retraining, plan_verdict
-from twinloop.workload import CandidateName, Task, Workload
+from twinloop.vocabulary import CandidateName, Task
+from twinloop.workload import Workload
 
 NAMES = ("n", "k")
 COLUMNS = tuple(ColumnProfile(name=n, counts=(0, 0)) for n in (*NAMES, "prediction"))

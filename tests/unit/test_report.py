@@ -9,7 +9,7 @@ from flows import report
 from twinloop.leaderboard import columns, lines, remarks
 from twinloop.results import CandidateResult, Choice, FoldScore, Leaderboard, TrainingResult
 from twinloop.verdict import first_version
-from twinloop.workload import CandidateName
+from twinloop.vocabulary import CandidateName
 
 
 def result(name: CandidateName, valid: float) -> CandidateResult:

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from twinloop.results import CandidateResult, FoldScore, Leaderboard, gap_text, rank
-from twinloop.workload import CandidateName
+from twinloop.vocabulary import CandidateName
 
 NAMES: tuple[CandidateName, ...] = ("baseline", "linear", "forest", "xgboost")
 

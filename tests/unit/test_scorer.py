@@ -27,7 +27,8 @@ from twinloop.scorer import (
     to_files,
 )
 from twinloop.validation import fit_scorer
-from twinloop.workload import CandidateName, Workload
+from twinloop.vocabulary import CandidateName
+from twinloop.workload import Workload
 
 CANDIDATES: tuple[CandidateName, ...] = get_args(CandidateName)
 # A problem: its task, its metric and the Arrow type of its target.

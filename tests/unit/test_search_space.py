@@ -23,7 +23,8 @@ from twinloop.search_space import (
     values_of,
 )
 from twinloop.validation import LabelledRows, fit_rows, label_rows
-from twinloop.workload import Task, TunableName, TunedName, Workload
+from twinloop.vocabulary import Task, TunableName, TunedName
+from twinloop.workload import Workload
 
 TUNABLE: tuple[TunableName, ...] = get_args(TunableName)
 TASKS: tuple[Task, ...] = get_args(Task)

@@ -14,7 +14,8 @@ from twinloop.errors import ColumnError
 from twinloop.scorer import Scorer, learn_target, to_files
 from twinloop.serving import CONTRACT, REFERENCE, PandasModel, _load_pyfunc
 from twinloop.validation import fit_scorer
-from twinloop.workload import Task, Workload
+from twinloop.vocabulary import Task
+from twinloop.workload import Workload
 
 TASKS: tuple[Task, ...] = get_args(Task)
 N_ROWS = 120

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop.recipe import Recipe
+from twinloop.training_keys import Tuning
 from twinloop.tuneplan import told, trials_csv
 from twinloop.tuning import (
     Limits,
@@ -17,7 +18,6 @@ from twinloop.tuning import (
     mean_losses,
     stages,
 )
-from twinloop.workload import Tuning
 
 NONE: list[list[float]] = []
 

@@ -14,8 +14,9 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from twinloop.candidates import Predictor, fit_candidate
 from twinloop.encoding import Encoding, Feature
 from twinloop.problem import Problem, Rows
+from twinloop.vocabulary import AnyCandidate
 from twinloop.weighting import row_weights
-from twinloop.workload import AnyCandidate, Workload
+from twinloop.workload import Workload
 
 DAY = 86_400_000_000
 ENCODING = Encoding(features=tuple(Feature(name=n, source=n, how="number") for n in "ab"))

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from twinloop.errors import WorkloadError
-from twinloop.workload import METRICS_BY_TASK, Overrides, Workload
+from twinloop.vocabulary import METRICS_BY_TASK
+from twinloop.workload import Overrides, Workload
 from twinloop.workload_file import parse_workload
 
 LEAST = """

@@ -1,0 +1,75 @@
+"""The keys of a workload file on what comes after training: the other loop, and the bill."""
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from twinloop.vocabulary import Frozen
+from twinloop.window import Cron, Duration
+
+
+class Inference(Frozen):
+    """The inference loop."""
+
+    schedule: Cron = Field("0 5 * * *", description="Cron, UTC")
+    window: Duration = timedelta(days=1)
+    catch_up: Duration = Field(
+        timedelta(days=7), description="How far back a scheduled run makes up for missed windows"
+    )
+    batch_rows: int = Field(65_536, ge=1, description="Rows held in memory at a time")
+    quarantine_limit: float = Field(
+        0.05, ge=0, le=1, description="Share of quarantined rows above which the run fails"
+    )
+
+
+class Monitoring(Frozen):
+    """The watch between the loops."""
+
+    schedule: Cron = Field("0 6 * * *", description="Cron, UTC")
+    window: Duration = timedelta(days=7)
+    labels_after: Duration = Field(timedelta(days=1), description="When the truth is known")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="Level of the drift tests, corrected")
+    min_effect: float = Field(0.1, ge=0, le=1, description="Smallest distance worth a word")
+    tolerance: float = Field(0.05, ge=0, description="Relative rise of the error that may pass")
+
+
+class Limits(Frozen):
+    """What a model may take to be promoted."""
+
+    latency_ms: float | None = Field(
+        None, gt=0, description="Milliseconds to predict 1,000 rows in a batch"
+    )
+    size_mb: float | None = Field(None, gt=0, description="Megabytes of the saved model")
+
+
+class Retraining(Frozen):
+    """When a challenger is trained, and what it must show."""
+
+    on: Literal["drift", "never"] = "drift"
+    cooldown: Duration = timedelta(days=7)
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the verdict, one-sided")
+    min_rows: int = Field(30, ge=1, description="Fresh rows a verdict needs")
+    margin: float = Field(
+        0.0, ge=0, lt=1, description="Share of the champion's loss that a challenger must save"
+    )
+    slices: bool = Field(True, description="Whether a slice that gets clearly worse is a veto")
+    jury: float | None = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of what was known of rows accepted earlier that must be left; none: "
+        "they are not asked",
+    )
+    limits: Limits = Limits()
+
+
+class Prices(Frozen):
+    """What the machine costs."""
+
+    currency: str = "EUR"
+    core_hour: float = Field(0.04, ge=0)
+    gb_hour: float = Field(0.005, ge=0)
+    kwh: float = Field(0.30, ge=0)
+    grams_co2_per_kwh: float = Field(300.0, ge=0)
+    watts_per_core: float = Field(10.0, ge=0, description="For the estimate of energy")
