@@ -9,13 +9,13 @@ from threadpoolctl import threadpool_limits
 
 from tasks.measuring import measure_footprint
 from tasks.metering import step
+from tasks.outoffold import OutOfFold
 from tasks.preparing import Snapshot
 from tasks.tracking import TrackedRun, tracked_run
 from tasks.validating import (
     FITTED,
     FOOTPRINT_ROWS,
     SEEN,
-    OutOfFold,
     Study,
     cross_validate,
     open_study,

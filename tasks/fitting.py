@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from tasks.ensembling import cross_validate_again
 from tasks.metering import step
+from tasks.outoffold import OutOfFold, out_of_fold
 from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles, save_model
 from tasks.settings import settings
 from tasks.tracking import TrackedRun
-from tasks.validating import OutOfFold, open_study, out_of_fold
+from tasks.validating import open_study
 from twinloop.ensemble import fit_members
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
 from twinloop.evidence import gather_evidence

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import psutil
@@ -18,6 +18,7 @@ from tasks import storage
 from tasks.estimators import own_estimators
 from tasks.measuring import measure_footprint
 from tasks.metering import step
+from tasks.outoffold import OutOfFold
 from tasks.preparing import Snapshot
 from tasks.settings import settings
 from tasks.showing import progress
@@ -29,7 +30,7 @@ from twinloop.learning_curve import part_of_folds
 from twinloop.logplan import plan_candidate
 from twinloop.recipe import Recipe
 from twinloop.results import CandidateResult, FoldScore, Footprint, Leaderboard, rank
-from twinloop.scorer import Predictions, Target, learn_target, to_files
+from twinloop.scorer import Target, learn_target, to_files
 from twinloop.splitting import Split, split_rows
 from twinloop.tables import row_hashes
 from twinloop.tuneplan import plan_recipe
@@ -109,49 +110,6 @@ def split_table(table: pa.Table, target: Target, workload: Workload) -> Split:
     return split_rows(
         workload, table.num_rows, times=times, classes=codes, groups=groups, identity=identity
     )
-
-
-@dataclass(frozen=True)
-class OutOfFold:
-    """Predictions of each fold's validation rows by the model fitted without them.
-
-    Attributes
-    ----------
-    rows : np.ndarray of int64, shape (n_rows,)
-        Places in the snapshot, increasing.
-    predictions
-        Of these rows.
-    """
-
-    rows: np.ndarray
-    predictions: Predictions
-
-    @classmethod
-    def of(cls, folds: list[tuple[np.ndarray, Predictions]]) -> Self:
-        """Put the folds together; of a row that repeated folds predict, the first counts.
-
-        The mean over repeats would be steadier than what the one model that serves predicts, and a
-        drift check would take the difference for drift.
-        """
-        rows, first = np.unique(np.concatenate([r for r, _ in folds]), return_index=True)
-        values = np.concatenate([p.value for _, p in folds])
-        shares = [p.probability for _, p in folds if p.probability is not None]
-        whole = Predictions(values, np.concatenate(shares) if shares else None)
-        return cls(rows, whole.take(first))
-
-    def save(self, path: Path) -> None:
-        """Write to a file."""
-        probability = self.predictions.probability
-        shares = np.empty((0, 0)) if probability is None else probability
-        np.savez(path, rows=self.rows, value=self.predictions.value, probability=shares)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read from a file."""
-        with np.load(path) as arrays:
-            shares = arrays["probability"]
-            known = shares if shares.shape[1] else None
-            return cls(arrays["rows"], Predictions(arrays["value"], known))
 
 
 class FoldResult(Frozen):
@@ -352,10 +310,3 @@ def _leave_for_ensemble(fold: Fold, number: int, folder: Path, *, last: bool) ->
         (folder / FITTED).mkdir()
         for name, content in to_files(fold.scorer).items():
             (folder / FITTED / name).write_bytes(content)
-
-
-def out_of_fold(folder: Path) -> OutOfFold:
-    """Put together what the folds of a candidate left in a folder."""
-    paths = sorted(folder.glob("*.npz"), key=lambda p: int(p.stem))
-    folds = [OutOfFold.load(path) for path in paths]
-    return OutOfFold.of([(fold.rows, fold.predictions) for fold in folds])

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from tasks.judging import fresh_rows
+from tasks.outoffold import OutOfFold
 from tasks.registry import ServedVersion
-from tasks.validating import OutOfFold
 from twinloop.scorer import Predictions
 from twinloop.workload import Workload
 
