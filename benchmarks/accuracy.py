@@ -50,7 +50,7 @@ ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent / "automl"
 OURS = "Twinloop"
 OTHERS = {"FLAML": "flaml", "AutoGluon": "autogluon"}
-# What Twinloop's training does otherwise than a workload says: everybody competes, and the best wins.
+# What Twinloop's training does otherwise than a workload says: all compete, and the best wins.
 # `refit` is held at `train`, so that the version registered has not seen the held-out rows.
 TRAINING: dict[str, Any] = {
     "candidates": ["linear", "kernel", "forest", "boosting", "xgboost", "ensemble"],
