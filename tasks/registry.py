@@ -58,7 +58,7 @@ class Loaded:
     scorer: Scorer
     contract: Contract
     reference: Reference
-    jury: bytes = b""
+    jury: bytes
 
 
 class Move(Frozen):
@@ -110,6 +110,7 @@ def load_version(version: ServedVersion, trusted: tuple[str, ...] = ()) -> Loade
         from_files(serving.scorer_files(files), trusted),
         Contract.model_validate_json(files[serving.CONTRACT]),
         Reference.model_validate_json(files[serving.REFERENCE]),
+        files.get(serving.JURY, b""),
     )
 
 

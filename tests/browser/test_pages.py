@@ -144,7 +144,7 @@ def test_form_refuses_a_wrong_value(stack: Stack, page: "Page") -> None:
     before = len(stack.runs("train-model/city"))
     page.goto(deployment_page(stack, "train-model/city") + "/run")
     page.get_by_role("tab", name="Overrides").click()
-    page.get_by_role("tab", name="int", exact=True).click()
+    page.get_by_role("tab", name="int", exact=True).first.click()
     folds = page.locator("input[type=number]")
     folds.fill("900")
     page.get_by_role("button", name="Submit").click()

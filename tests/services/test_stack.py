@@ -1,5 +1,6 @@
 """The stack as a person starts it: `twinloop up`, both pages, a schedule, drift, and `down`."""
 
+import tempfile
 import urllib.error
 import uuid
 from collections.abc import Iterator
@@ -40,8 +41,9 @@ def stack(
         return
     user, _, password = MLFLOW_ACCOUNT.partition(":")
     folder = tmp_path_factory.mktemp("postgres")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)  # the server is another user than root
+    for parent in (folder, *folder.parents):
+        if parent.is_relative_to(tempfile.gettempdir()) and parent != Path(tempfile.gettempdir()):
+            parent.chmod(0o755)  # the server is another user than root
     with postgres(folder) as address:
         environment = make_home(
             home,

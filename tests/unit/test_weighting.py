@@ -113,7 +113,7 @@ def test_ridge_is_given_the_weights() -> None:
 def test_logistic_regression_is_given_the_weights() -> None:
     """The linear candidate of classes is scikit-learn's own."""
     scaled = (X - X.mean(axis=0)) / X.std(axis=0)
-    manual = LogisticRegression(C=0.3, max_iter=1000).fit(scaled, Y > 0, sample_weight=WEIGHT)
+    manual = LogisticRegression(max_iter=1000).fit(scaled, Y > 0, sample_weight=WEIGHT)
     found = fit("linear", WEIGHT, classes=True).predict(X)
     np.testing.assert_allclose(found, manual.predict_proba(scaled), rtol=1e-3)
 
