@@ -168,9 +168,9 @@ def test_a_run_nobody_hears_of_is_called_crashed(stack: Stack) -> None:
         while stack.state(lost) == "RUNNING" and time.monotonic() < deadline:
             with suppress(psutil.NoSuchProcess):
                 still.suspend()
-                time.sleep(40)
+                time.sleep(30)
                 still.resume()
-            time.sleep(2)
+            time.sleep(6)
         assert stack.state(lost) == "CRASHED"
         assert "no sign of life" in stack.ask(f"/flow_runs/{lost}")["state"]["message"]
     assert stack.finished(slow, 120) == "COMPLETED"
