@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from flows.form import run_name
 from tasks.provenance import read_provenance
 from tasks.registering import work_folder
 from tasks.registry import find_version, resolve_champion
@@ -11,7 +12,7 @@ from tasks.tracking import tracked_run
 from twinloop.reproduction import Reproduction
 
 
-@flow(name="reproduce-model", flow_run_name="reproduce {workload}")
+@flow(name="reproduce-model", flow_run_name=run_name("reproduce"))
 def reproduce_model(workload: str, version: str | None = None) -> Reproduction:
     """Fit a version again from its snapshot and provenance, and compare it file by file.
 

@@ -83,7 +83,8 @@ def check_workload(workload: Workload, window: Window | None, as_of: datetime) -
         findings=find_leaks(table, contract, target, split, workload),
         candidates=workload.training.candidates,
         expected_seconds=_expected_seconds(table, contract, workload, split),
-        estimate=f"each candidate timed on {min(_SAMPLE, table.num_rows)} rows",
+        estimate=f"each candidate timed on {min(_SAMPLE, table.num_rows)} rows"
+        + (", tuning not counted" if workload.tuned else ""),
     )
 
 

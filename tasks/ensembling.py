@@ -77,7 +77,7 @@ def combine_candidates(
     Nothing is fitted. One that would be a single member is not entered. Its predictions of the
     folds' validation rows, each with weights that do not know the row, are left in `work`.
     """
-    results = [c for c in board.candidates if c.name in workload.training.members]
+    results = [c for c in board.candidates if c.name != "baseline"]
     if len(results) < 2:
         return board.model_copy(update={"skipped": (*board.skipped, ENSEMBLE)})
     split = open_study(workload, snapshot).split
@@ -139,6 +139,8 @@ def weigh(
         predict_seconds=sum(r.predict_seconds for r in taken),
         rows=results[0].rows,
         members=members,
+        pool=tuple(Member(name=r.name, weight=0.0, recipe=r.recipe) for r in results),
+        threads=results[0].threads,
     )
 
 
@@ -217,7 +219,8 @@ def cross_validate_again(
 ) -> CandidateResult:
     """Cross-validate a candidate again, with all or with a share of each fold's fitted rows.
 
-    An ensemble is made again, by the same rule, of its members so fitted.
+    An ensemble is made again, by the same rule: of all that it was chosen from; with a share of the
+    rows, where a trend is to be shown, of its members.
 
     Parameters
     ----------
@@ -249,5 +252,5 @@ def cross_validate_again(
     if not like.members:
         return once(like)
     split = open_study(workload, snapshot).split
-    results = rank([once(m) for m in like.members])
+    results = rank([once(m) for m in (like.pool if share == 1 else like.members)])
     return weigh(workload, snapshot, results, split, work, suffix)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from tasks.ensembling import cross_validate_again
 from tasks.metering import step
@@ -103,10 +104,11 @@ def fit_model(
         threads=threads,
         recipe=winner.recipe,
     )
-    plain = fit(split.train)
-    judged = replace(plain, rule=rule)
     latest = split.served if workload.refits else split.train
-    served = replace(fit(latest), rule=rule) if workload.refits else judged
+    with threadpool_limits(threads):
+        plain = fit(split.train)
+        judged = replace(plain, rule=rule)
+        served = replace(fit(latest), rule=rule) if workload.refits else judged
     before, y = plain.predict(held), target.encode(held.column(target.name))
     predictions = judged.decided(before)
     losses = _block_losses(y, predictions, loss_blocks(held, workload), workload)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from threadpoolctl import threadpool_limits
 
 from tasks.measuring import measure_footprint
 from tasks.metering import step
@@ -188,9 +189,10 @@ def _fit_winner(case: _Case, rows: np.ndarray) -> Scorer:
     """Fit what was judged once more, on other rows."""
     winner, apart = case.winner, replace(case.study.rows, edges=None)
     threads = settings().threads
-    return fit_members(
-        apart, winner.name, winner.members, rows, threads=threads, recipe=winner.recipe
-    )
+    with threadpool_limits(threads):
+        return fit_members(
+            apart, winner.name, winner.members, rows, threads=threads, recipe=winner.recipe
+        )
 
 
 def _pair(

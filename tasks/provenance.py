@@ -6,7 +6,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ValidationError
 
 import twinloop
 from tasks.preparing import Snapshot
@@ -46,9 +46,6 @@ class Provenance(Frozen):
     software
         Versions, and a digest of Twinloop's own code.
     """
-
-    # A fold without a score has NaN, which plain JSON turns into nothing.
-    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     workload: Workload
     window: str

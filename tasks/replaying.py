@@ -71,11 +71,15 @@ def _midnight(moment: datetime) -> datetime:
     return whole if whole == moment else whole + timedelta(days=1)
 
 
+# Kinds of runs whose cost is that of training.
+_TRAINING = ("training", "candidate", "tuning", "trial", "retraining", "promotion")
+
+
 @step
 def clear_sandbox(workload: Workload) -> None:
     """Start a replay afresh: no champion, no predictions; versions and runs of before stay."""
     clear_champion(workload)
-    for part in ("predictions", "quarantine"):
+    for part in ("predictions", "quarantine", "tuning"):
         shutil.rmtree(settings().lake(workload) / part, ignore_errors=True)
 
 
@@ -96,7 +100,7 @@ def close_policy(
     """Add up a policy from the ledger, and log what it came to."""
     runs = _ledger(workload, run)
     billed = _bill_ticks(runs, ticks)
-    training = runs["kind"].isin(["training", "candidate", "retraining", "promotion"])
+    training = runs["kind"].isin(_TRAINING)
     result = PolicyResult(
         policy=policy,
         metric=workload.metric,

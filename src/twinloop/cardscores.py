@@ -114,6 +114,7 @@ def about_shares(facts: CardFacts) -> tuple[Shares | Words, ...]:
         return (Words(("This kind of model does not say.",)),)
     how = (
         "Gain for boosted trees, impurity for forests, standardised coefficients for linear "
-        "models. It tells what the model uses, not what causes what."
+        "models, the mean slope for kernel models; of an ensemble its members' by weight. It tells "
+        "what the model uses, not what causes what."
     )
     return Shares("feature", shares), Words((how,))

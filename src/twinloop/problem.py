@@ -24,7 +24,8 @@ class Problem:
     gap
         Microseconds left out between rows learned from and rows that stop boosting, by time.
     params
-        Settings of the estimator that are not the shipped ones, by name: see `twinloop.tuning`.
+        Settings of the estimator that are not the shipped ones, by name (see
+        `twinloop.search_space`).
     """
 
     task: Task

@@ -63,6 +63,8 @@ class CandidateResult(Frozen):
         What was fitted; None: the candidate as it is shipped.
     members
         Of an ensemble, the one with most weight first; empty for all others.
+    pool
+        All that an ensemble was chosen from, the best first.
     threads
         Cores that the fit of one fold could use; 0 where it was not written down.
     """
@@ -76,6 +78,7 @@ class CandidateResult(Frozen):
     footprint: Footprint | None = None
     recipe: Recipe | None = None
     members: tuple[Member, ...] = ()
+    pool: tuple[Member, ...] = ()
     threads: int = 0
 
     @property

@@ -32,6 +32,7 @@ METRICS_BY_TASK: dict[Task, tuple[str, ...]] = {
 
 
 class Frozen(BaseModel):
-    """Configuration that nothing can change and that knows all its keys."""
+    """A value that nothing can change and that knows all its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A fold without a score has NaN, which plain JSON turns into nothing.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows.reproduce_model import reproduce_model
 from flows.score_batch import score_batch
 from flows.train_model import train_model
 from tasks.checking import check_workload
@@ -41,6 +42,22 @@ def write(home: Path, task: str, bump: float = 2.5) -> pd.DataFrame:
     text = FILE.format(task=task, path=home / "mixed.parquet")
     (home / "data" / "workloads" / "mixed.yaml").write_text(text)
     return frame.drop(columns="y")
+
+
+def test_an_ensemble_of_tuned_members_is_fitted_again_to_the_same_files(home: Path) -> None:
+    """Whoever ran may be a member, with the settings it had."""
+    write(home, "binary")
+    file = home / "data" / "workloads" / "mixed.yaml"
+    tuned = "tuning: {candidates: [forest, linear], trials: 6}"
+    text = file.read_text().replace("learning_curve: true", tuned)
+    file.write_text(text)
+    found = train_model("mixed", as_of=NOW)
+    assert found.winner == "ensemble"
+    winner = found.board.winner
+    names = {m.name for m in winner.members}
+    assert any(name.endswith("-tuned") for name in names), names
+    again = reproduce_model("mixed", found.version)
+    assert again.same, again
 
 
 @pytest.mark.parametrize("task", ["regression", "binary"])

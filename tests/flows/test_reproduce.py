@@ -171,7 +171,7 @@ def test_a_provenance_names_no_code(home: Path, version: str) -> None:
         reproduce_model("small", version)
 
 
-def test_a_recipe_reads_no_other_folder(home: Path, version: str) -> None:
+def test_a_provenance_reads_no_other_folder(home: Path, version: str) -> None:
     """The snapshot is looked up in the lake by its digest, whatever path the provenance gives."""
     run_id = find_version(load_workload("small"), version).run_id
     (file,) = (home / "mlflow").rglob(f"{run_id}/artifacts/{PROVENANCE}")
@@ -185,7 +185,7 @@ def test_a_recipe_reads_no_other_folder(home: Path, version: str) -> None:
 
 
 @pytest.mark.parametrize(("content", "words"), [("{}", "does not describe"), (None, "has no")])
-def test_a_version_without_a_recipe(
+def test_a_version_without_a_provenance(
     home: Path, version: str, content: str | None, words: str
 ) -> None:
     """A missing or foreign provenance is one error."""
