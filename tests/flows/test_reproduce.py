@@ -76,9 +76,7 @@ def everything(home: Path) -> tuple[Any, ...]:
     [
         ("bikes", "xgboost"),
         ("bikes", "forest"),
-        ("bikes", "linear"),
         ("bikes", "boosting"),
-        ("breast_cancer", "forest"),
         ("digits", "linear"),
     ],
 )
