@@ -155,11 +155,12 @@ def refuses(stack: Stack) -> bool:
 
 def test_a_run_nobody_hears_of_is_called_crashed(stack: Stack) -> None:
     """Its worker and its machine gone, the server itself says so; a slow run it leaves alone."""
-    lost, process = begin_training(stack)
-    before = {p.pid for p in processes_of(stack, "flow run")}
     slow = stack.start("score-batch/city", "2026-06-01T05:00:00Z")
     until(lambda: stack.state(slow) == "RUNNING", 60)
-    (still,) = [p for p in processes_of(stack, "flow run") if p.pid not in before]
+    (still,) = processes_of(stack, "flow run")
+    still.suspend()
+    lost, process = begin_training(stack)
+    still.resume()
     with unattended(stack):
         for one in (process, *processes_of(stack, "worker")):
             one.kill()
