@@ -194,7 +194,9 @@ def _linear(encoding: Encoding, problem: Problem) -> Any:
 
 
 def _kernel(encoding: Encoding, problem: Problem) -> Any:
-    return kernel(_one_scale(encoding), problem.task, len(encoding.features), problem.seed)
+    # Dense, since it keeps rows: a saved model may name no sparse matrix.
+    columns = _one_scale(encoding).set_params(sparse_threshold=0)
+    return kernel(columns, problem.task, len(encoding.features), problem.seed)
 
 
 def _one_scale(encoding: Encoding) -> Any:

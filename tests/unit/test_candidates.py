@@ -9,6 +9,7 @@ from twinloop.boosting import EDGE_ROWS
 from twinloop.candidates import Predictor, fit_candidate
 from twinloop.encoding import Encoding, Feature
 from twinloop.importance import importance
+from twinloop.modelfiles import read_model, write_model
 from twinloop.problem import Problem
 from twinloop.vocabulary import CandidateName, Task
 
@@ -136,3 +137,20 @@ def test_boosting_stops_by_later_rows_whatever_its_bin_edges(*, shared: bool) ->
     problem = Problem("regression", 0, "rmse", seed=0, threads=1, edges=edges)
     found = fit_candidate("xgboost", X, y, ENCODING, problem)
     assert np.mean((found.predict(X) - y) ** 2) < 0.05 * np.var(y)
+
+
+@pytest.mark.parametrize("task", ["regression", "binary"])
+@pytest.mark.parametrize("name", [n for n in CANDIDATES if n not in BASELINES])
+def test_levels_by_the_dozen_leave_a_model_that_can_be_loaded(
+    name: CandidateName, task: Task
+) -> None:
+    """One column a level makes a matrix of zeros, which libraries keep in types of their own."""
+    draw = np.random.default_rng(2)
+    levels = tuple(f"level {i}" for i in range(40))
+    feature = Feature(name="level", source="level", how="category", levels=levels)
+    X = draw.integers(0, 40, (300, 1)).astype(np.float32)
+    y = (X[:, 0] > 20).astype(float) if task == "binary" else X[:, 0] + draw.normal(size=300)
+    problem = Problem(task, 2 if task == "binary" else 0, "rmse", seed=0, threads=1)
+    fitted = fit_candidate(name, X, y, Encoding(features=(feature,)), problem)
+    read = read_model(*write_model(fitted), ())
+    np.testing.assert_array_equal(read.predict(X), fitted.predict(X))
