@@ -8,14 +8,14 @@ from twinloop.intervals import corrected_error, t_interval
 from twinloop.leakage import Finding
 from twinloop.recipe import Recipe
 from twinloop.verdict import Verdict
-from twinloop.vocabulary import AnyCandidate, Frozen
+from twinloop.vocabulary import AnyCandidate, Frozen, Score
 
 
 class FoldScore(Frozen):
     """Metric of one fold on the rows fitted and on the rows held out, and how many these were."""
 
-    train: float
-    valid: float
+    train: Score
+    valid: Score
     train_rows: int = 0
     valid_rows: int = 0
 

@@ -10,7 +10,7 @@ from twinloop.evaluation import METRICS
 from twinloop.intervals import corrected_error
 from twinloop.recipe import Recipe
 from twinloop.training_keys import Tuning
-from twinloop.vocabulary import Frozen, TunableName
+from twinloop.vocabulary import Frozen, Score, TunableName
 
 State = Literal["complete", "pruned", "failed", "stopped"]
 Ending = Literal["trials", "minutes", "money", "budget"]
@@ -54,7 +54,7 @@ class Trial(Frozen):
     source: Literal["default", "champion", "search"]
     values: dict[str, int | float]
     recipe: Recipe
-    scores: tuple[float, ...]
+    scores: tuple[Score, ...]
     state: State
     seconds: float
     cpu_seconds: float

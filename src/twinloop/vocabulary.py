@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 Task = Literal["regression", "binary", "multiclass"]
 Kind = Literal["number", "boolean", "category", "timestamp"]
@@ -23,6 +23,8 @@ TunedName = Literal["linear-tuned", "forest-tuned", "boosting-tuned", "xgboost-t
 ENSEMBLE: Literal["ensemble"] = "ensemble"
 AnyCandidate = CandidateName | TunedName | Literal["ensemble"] | OwnName
 ChoiceRule = Literal["best", "cheapest"]
+# A fold may have no score: NaN, which JSON has no word for but null.
+Score = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
 
 METRICS_BY_TASK: dict[Task, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "rmsle", "r2"),
@@ -34,5 +36,4 @@ METRICS_BY_TASK: dict[Task, tuple[str, ...]] = {
 class Frozen(BaseModel):
     """A value that nothing can change and that knows all its keys."""
 
-    # A fold without a score has NaN, which plain JSON turns into nothing.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid")

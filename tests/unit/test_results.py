@@ -137,3 +137,12 @@ def test_a_gap_is_wide_beyond_the_interval(
     assert found.gap == pytest.approx(gap)
     assert found.overfits is wide
     assert gap_text(found).endswith(", wide") is wide
+
+
+def test_a_fold_without_a_score_survives_json_that_anybody_reads() -> None:
+    """A search that is resumed and a version fitted again read it back; NaN is no JSON."""
+    text = result("linear", [1.0, math.nan]).model_dump_json()
+    assert "NaN" not in text
+    again = CandidateResult.model_validate_json(text)
+    assert again.folds[0].valid == 1.0
+    assert math.isnan(again.folds[1].valid)
