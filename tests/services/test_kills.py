@@ -85,13 +85,15 @@ def unattended(stack: Stack) -> Iterator[None]:
         stack.process.send_signal(signal.SIGCONT)
 
 
-def kill_for_ten_seconds(stack: Stack, part: str) -> None:
-    """Kill a part of the stack, and see that it is away for as long as that."""
+@contextmanager
+def killed_for_ten_seconds(stack: Stack, part: str) -> Iterator[None]:
+    """Kill a part of the stack, run a block, and see that the part is away for as long as that."""
     with unattended(stack):
         for process in processes_of(stack, part):
             process.kill()
         until(lambda: not processes_of(stack, part), 5)
         killed = time.monotonic()
+        yield
         while time.monotonic() - killed < OUTAGE_SECONDS:
             assert not processes_of(stack, part)
             time.sleep(0.5)
@@ -118,8 +120,8 @@ def test_a_killed_flow_run_is_crashed_in_both(stack: Stack) -> None:
 def test_a_flow_run_outlives_its_worker(stack: Stack) -> None:
     """The run goes on to its end, and another worker takes the next."""
     run, process = begin_training(stack)
-    kill_for_ten_seconds(stack, "worker")
-    assert process.is_running()
+    with killed_for_ten_seconds(stack, "worker"):
+        assert process.is_running()
     assert stack.finished(run, 180) == "COMPLETED"
     assert stack.mlflow_run(run)["info"]["status"] == "FINISHED"
     scoring = stack.start("score-batch/city", "2026-05-01T05:00:00Z")
@@ -137,8 +139,9 @@ def progress(stack: Stack, run: str) -> float:
 @pytest.mark.parametrize("server", ["Prefect server", "MLflow server"])
 def test_a_flow_run_waits_for_a_server_that_comes_back(stack: Stack, server: str) -> None:
     """A server that is away for ten seconds and more costs a run nothing but time."""
-    run, _ = begin_training(stack)
-    kill_for_ten_seconds(stack, server)
+    run, process = begin_training(stack)
+    with killed_for_ten_seconds(stack, server):
+        assert process.is_running()
     until(lambda: not refuses(stack), 60)
     assert stack.finished(run, 240) == "COMPLETED"
     assert stack.mlflow_run(run)["info"]["status"] == "FINISHED"
