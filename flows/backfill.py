@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from flows.score_batch import score_batch
-from tasks.scoring import Manifest
+from tasks.published import Manifest
 from tasks.settings import load_workload
 from twinloop.errors import EmptyWindowError, WorkloadError
 from twinloop.window import Window

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tasks.checking import CheckResult
 from tasks.history import ChampionHistory, Runs
-from tasks.scoring import Manifest
+from tasks.published import Manifest
 from twinloop import leaderboard
 from twinloop.drift import Decision
 from twinloop.leakage import Finding

@@ -7,7 +7,8 @@ from prefect import flow
 
 from flows.form import run_name
 from tasks.registry import resolve_champion
-from tasks.scoring import Manifest, missed_windows, score_rows, scoring_window
+from tasks.published import Manifest
+from tasks.scoring import missed_windows, score_rows, scoring_window
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
 from twinloop.errors import TwinloopError

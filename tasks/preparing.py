@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tasks import sources, storage
 from tasks.metering import step
 from tasks.settings import settings
 from twinloop.cleaning import clean
-from twinloop.contract import REASON, Checked, Contract, check_rows, infer_contract
+from twinloop.contract import REASON, Contract, check_rows, infer_contract
 from twinloop.errors import QuarantineError, StorageError
 from twinloop.tables import content_digest
 from twinloop.vocabulary import Frozen
@@ -23,6 +24,7 @@ from twinloop.workload import Workload
 # Raise when the same source would now give another snapshot.
 _FORMAT = 1
 _ROWS = "rows.parquet"
+_LONGEST_EXAMPLE = 100
 _BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -87,7 +89,8 @@ def prepare_snapshot(workload: Workload, window: Window | None) -> Snapshot:
     raw = sources.read_window(workload, window)
     contract = infer_contract(raw, workload, origin)
     checked = check_rows(raw, contract)
-    refuse_too_many_bad(checked, raw.num_rows, workload, origin)
+    bad = checked.bad
+    refuse_too_many_bad(bad.num_rows, raw.num_rows, *count_reasons(bad), workload, origin)
     cleaned = clean(checked.good, contract, workload, origin)
     digest = content_digest(cleaned.table)
     snapshot = Snapshot(
@@ -147,26 +150,64 @@ def _is_whole(snapshot: Snapshot) -> bool:
         return False
 
 
-def refuse_too_many_bad(checked: Checked, read: int, workload: Workload, origin: str) -> None:
+def refuse_too_many_bad(
+    bad: int,
+    read: int,
+    reasons: Mapping[str, int],
+    examples: Mapping[str, str],
+    workload: Workload,
+    origin: str,
+) -> None:
     """Stop where more rows are bad than the workload allows.
+
+    Parameters
+    ----------
+    bad, read
+        Rows.
+    reasons, examples
+        Bad rows by reason, like ``out_of_range:price``, and a value of each, spelled out.
+    workload, origin
+        Whose rows, and where from.
 
     Raises
     ------
     QuarantineError
         With the share, the reasons and one of the values.
     """
-    bad, limit = checked.bad, workload.inference.quarantine_limit
-    if bad.num_rows <= limit * read:
+    limit = workload.inference.quarantine_limit
+    if bad <= limit * read:
         return
-    reasons = Counter(r for row in bad.column(REASON).to_pylist() for r in row.split(";"))
-    common, count = reasons.most_common(1)[0]
+    common = max(reasons, key=lambda reason: reasons[reason])
     code, _, column = common.partition(":")
-    first = next(i for i, row in enumerate(bad.column(REASON).to_pylist()) if common in row)
-    value = bad.column(column)[first].as_py() if column in bad.schema.names else None
+    where = f" in column {column!r}" if column else ""
     raise QuarantineError(
-        f"{origin}: {bad.num_rows} of {read} rows ({bad.num_rows / read:.1%}) break the contract, "
-        f"{limit:.1%} allowed; most often {code} in column {column!r} ({count} rows), "
-        f"like {value!r}.",
+        f"{origin}: {bad} of {read} rows ({bad / read:.1%}) break the contract, "
+        f"{limit:.1%} allowed; most often {code}{where} ({reasons[common]} rows), "
+        f"like {examples[common]}.",
         "Mend the source, describe the column under 'columns', or raise "
         "inference.quarantine_limit.",
     )
+
+
+def count_reasons(bad: pa.Table) -> tuple[Counter[str], dict[str, str]]:
+    """Count bad rows by reason, and spell a value of each; a row may have several reasons.
+
+    Parameters
+    ----------
+    bad
+        Quarantined rows; ``quarantine_rows``, where it is, says how many each stands for.
+    """
+    texts = bad.column(REASON).to_pylist()
+    many = "quarantine_rows" in bad.schema.names
+    rows = bad.column("quarantine_rows").to_pylist() if many else [1] * len(texts)
+    reasons: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for i, (text, n) in enumerate(zip(texts, rows, strict=True)):
+        for reason in text.split(";"):
+            reasons[reason] += n
+            if reason not in examples:
+                column = reason.partition(":")[2].partition("+")[0]
+                name = column if column in bad.schema.names else "quarantine_text"
+                value = bad.column(name)[i].as_py() if name in bad.schema.names else None
+                examples[reason] = repr(value)[:_LONGEST_EXAMPLE]
+    return reasons, examples

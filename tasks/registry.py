@@ -177,10 +177,15 @@ def handle(found: "ModelVersion") -> ServedVersion:
 
 def find_champion(workload: Workload) -> ServedVersion | None:
     """Return the version that serves, or None where there is none yet."""
+    return find_alias(workload, CHAMPION)
+
+
+def find_alias(workload: Workload, alias: str) -> ServedVersion | None:
+    """Return the version that has an alias, or None where there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return handle(client().get_model_version_by_alias(workload.id, CHAMPION))
+        return handle(client().get_model_version_by_alias(workload.id, alias))
     except MlflowException as err:
         if err.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None

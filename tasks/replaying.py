@@ -10,7 +10,7 @@ import pandas as pd
 from tasks import sources
 from tasks.metering import step
 from tasks.registry import clear_champion
-from tasks.scoring import Manifest
+from tasks.published import PLACES, Manifest
 from tasks.settings import settings
 from tasks.tracking import TrackedRun, client, experiment_id
 from tasks.watching import find_labels
@@ -79,7 +79,7 @@ _TRAINING = ("training", "candidate", "tuning", "trial", "retraining", "promotio
 def clear_sandbox(workload: Workload) -> None:
     """Start a replay afresh: no champion, no predictions; versions and runs of before stay."""
     clear_champion(workload)
-    for part in ("predictions", "quarantine", "tuning"):
+    for part in (*PLACES, "tuning"):
         shutil.rmtree(settings().lake(workload) / part, ignore_errors=True)
 
 

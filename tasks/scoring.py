@@ -1,91 +1,48 @@
-"""Scoring: a window from source to published predictions, in batches, whole or not at all."""
+"""Scoring: a window from source to published predictions, in batches, on all cores, exactly once."""
 
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import hashlib
+import json
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
+from functools import partial
+from itertools import chain, islice
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from tasks import showing, sources, storage
+from tasks import showing, sources
+from tasks.drafting import Draft, Part, PartBuilder, alone
 from tasks.metering import step
 from tasks.preparing import refuse_too_many_bad
-from tasks.registry import Loaded, ServedVersion, load_version
+from tasks.published import MANIFEST, PREDICTIONS, Manifest, home_of, published, read_manifest
+from tasks.registry import CHALLENGER, Loaded, ServedVersion, find_alias, load_version
+from tasks.repeats import Repeats, find_repeated
 from tasks.settings import settings
+from tasks.sources import SourceBatch, Unreadable
 from tasks.tracking import TrackedRun
-from twinloop.contract import Checked, check_rows, with_reason
-from twinloop.errors import StorageError
+from twinloop.errors import QuarantineError, SourceError, TwinloopError
+from twinloop.inference import ROLES, BatchScorer, Scored
 from twinloop.logplan import Metric, Param, Tag
-from twinloop.profile import Profile
-from twinloop.tables import ContentDigest, require_columns, row_hashes
-from twinloop.vocabulary import Frozen
+from twinloop.shadow import Agreement, Shadow
+from twinloop.tables import ContentDigest, require_columns
 from twinloop.window import Window, as_utc, scheduled_windows, window_before
 from twinloop.workload import Workload
 
-PART = "part-00000.parquet"
+_log = logging.getLogger("twinloop.progress")
+# Raise when the same rows and version would now give other files.
+_FORMAT = 1
 _MOST_MISSED = 100
-_ROLES = ("key", "time", "group", "feature")
+# Windows of fewer batches are read once, their keys looked through in memory.
+_FEW_BATCHES = 8
+# Published columns a part may hold in memory before it is written.
+_PART_BYTES = 64_000_000
+_MATTERS = {"batch_rows", "part_rows"}
 MODEL_VERSION, MODEL_RUN = "model_version", "model_run_id"
-
-
-class Manifest(Frozen):
-    """What was published for a window; written last, and all that a reader should follow.
-
-    Attributes
-    ----------
-    folder
-        Where the predictions are, relative to the manifest.
-    fingerprint
-        Of the source when it was read.
-    input_digest
-        SHA-256 of the content of all rows read.
-    run_id
-        MLflow run that scored.
-    reused
-        Whether it was there already, so that nothing was done.
-    """
-
-    workload: str
-    window: Window | None
-    version: ServedVersion
-    folder: str
-    fingerprint: str
-    input_digest: str
-    read: int
-    scored: int
-    quarantined: int
-    run_id: str
-    reused: bool = False
-
-    @property
-    def place(self) -> Path:
-        """Folder of the predictions, absolute."""
-        return _home(self.workload, "predictions", self.window) / self.folder
-
-    @property
-    def quarantine_place(self) -> Path:
-        """Folder of the quarantined rows, absolute; there only if there are any."""
-        return _home(self.workload, "quarantine", self.window) / self.folder
-
-
-def _home(workload_id: str, part: str, window: Window | None) -> Path:
-    return settings().root / "data" / "lake" / workload_id / part / window_slug(window)
-
-
-@dataclass
-class _Progress:
-    """What is known of a window while its batches go by."""
-
-    profile: Profile
-    digest: ContentDigest = field(default_factory=ContentDigest)
-    seen: set[int] = field(default_factory=set)
-    bad: list[pa.Table] = field(default_factory=list)
-    read: int = 0
-    scored: int = 0
 
 
 def scoring_window(workload: Workload, as_of: datetime) -> Window | None:
@@ -99,7 +56,7 @@ def missed_windows(workload: Workload, as_of: datetime) -> list[Window]:
     Only those after the first window that was, not before `inference.catch_up`, with rows, and the
     newest hundred of them.
     """
-    done = {manifest.window for _, manifest in published(workload)}
+    done = {manifest.window for manifest in published(workload)}
     ends = [w.end for w in done if w is not None]
     if workload.time is None or not ends:
         return []
@@ -110,26 +67,14 @@ def missed_windows(workload: Workload, as_of: datetime) -> list[Window]:
     return [w for w in missed[-_MOST_MISSED:] if sources.has_rows(workload, w)]
 
 
-def window_slug(window: Window | None) -> str:
-    """Name the folder of a window."""
-    if window is None:
-        return "all"
-    return f"{window.start:%Y%m%dT%H%M%S}_{window.end:%Y%m%dT%H%M%S}"
-
-
-def published(workload: Workload) -> list[tuple[Path, Manifest]]:
-    """List the folders of predictions and their manifests, the oldest window first."""
-    found = sorted((settings().lake(workload) / "predictions").glob("*/manifest.json"))
-    return [(p.parent, Manifest.model_validate_json(p.read_text(encoding="utf-8"))) for p in found]
-
-
 @step
 def score_rows(
     workload: Workload, champion: ServedVersion, window: Window | None, run: TrackedRun
 ) -> Manifest:
     """Score a window with the champion and publish predictions, quarantine and profile.
 
-    A window that this version has scored already, from an unchanged source, is left as it is.
+    A window that this version has scored already, from an unchanged source, is left as it is; one
+    that a killed run began is gone on with. Two runs of one window come one after the other.
 
     Raises
     ------
@@ -137,17 +82,20 @@ def score_rows(
         If the window holds no rows.
     QuarantineError
         If more rows break the contract than the workload allows; nothing is published.
+    SourceError
+        If the source changed while it was read.
     """
-    home = _home(workload.id, "predictions", window)
-    fingerprint = sources.fingerprint(workload)
-    manifest = _already(home, champion, fingerprint)
-    if manifest is None:
-        manifest = _publish(workload, champion, window, home, fingerprint, run)
-    run.log(_plan(manifest, champion))
+    with alone(workload, window):
+        fingerprint = sources.fingerprint(workload)
+        manifest = _already(workload, window, _name(_rules(workload, champion), fingerprint))
+        if manifest is None:
+            shadow = _shadow(workload, champion)
+            manifest = publish(workload, champion, window, run.run_id, shadow)
+    run.log(_log_plan(manifest, champion))
     return manifest
 
 
-def _plan(manifest: Manifest, champion: ServedVersion) -> Iterator[Metric | Param | Tag]:
+def _log_plan(manifest: Manifest, champion: ServedVersion) -> Iterator[Metric | Param | Tag]:
     yield Param("version", champion.version)
     yield Tag("twinloop.version", champion.version)
     yield Tag("twinloop.data_digest", manifest.input_digest)
@@ -156,92 +104,262 @@ def _plan(manifest: Manifest, champion: ServedVersion) -> Iterator[Metric | Para
     yield Metric("rows/read", manifest.read)
     yield Metric("rows/scored", manifest.scored)
     yield Metric("rows/quarantined", manifest.quarantined)
+    agreement = manifest.agreement
+    if agreement is not None and agreement.rows:
+        yield Tag("twinloop.shadow", manifest.challenger)
+        yield Metric("shadow/rows", agreement.rows)
+        yield Metric("shadow/refused", agreement.refused)
+        yield Metric("shadow/equal", agreement.share_equal)
+        yield Metric("shadow/difference", agreement.mean_difference)
 
 
-def _already(home: Path, champion: ServedVersion, fingerprint: str) -> Manifest | None:
-    path = home / "manifest.json"
-    if not path.is_file():
+def _rules(workload: Workload, champion: ServedVersion) -> dict[str, Any]:
+    """Return all that an output hangs on but the rows."""
+    return {
+        "format": _FORMAT,
+        "version": champion.digest,
+        "number": champion.version,
+        "run": champion.run_id,
+        "key": workload.key,
+        "inference": workload.inference.model_dump(mode="json", include=_MATTERS),
+    }
+
+
+def _name(*facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _already(workload: Workload, window: Window | None, plan: str) -> Manifest | None:
+    manifest = read_manifest(home_of(workload.id, PREDICTIONS, window) / MANIFEST)
+    if manifest is None or manifest.plan != plan:
         return None
-    manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    same = manifest.version == champion and manifest.fingerprint == fingerprint
-    if not same or not (home / manifest.folder / PART).is_file():
+    if not all(stored.is_at(manifest.place_of(place)) for place, stored in manifest.files):
         return None
     return manifest.model_copy(update={"reused": True})
 
 
-def _publish(
+def _shadow(workload: Workload, champion: ServedVersion) -> ServedVersion | None:
+    """Return the version that answers beside the champion, if there is one to be heard."""
+    if workload.inference.shadow == 0 or workload.sandbox:
+        return None
+    challenger = find_alias(workload, CHALLENGER)
+    if challenger is None or challenger.version == champion.version:
+        return None
+    return challenger
+
+
+def publish(
     workload: Workload,
     champion: ServedVersion,
     window: Window | None,
-    home: Path,
-    fingerprint: str,
-    run: TrackedRun,
+    run_id: str,
+    challenger: ServedVersion | None = None,
 ) -> Manifest:
+    """Score a window and publish what came of it: `score_rows` without a run to write it down in.
+
+    Parameters
+    ----------
+    workload, champion, window
+        What to score, and with which version.
+    run_id
+        MLflow run to name in the manifest.
+    challenger
+        Version that answers a share of the rows in shadow.
+    """
+    fingerprint = sources.fingerprint(workload)
+    rules = _rules(workload, champion)
+    plan = _name(rules, fingerprint)
+    draft = Draft(workload, window, plan)
     loaded = load_version(champion, workload.trusted)
-    aside = home / f".{run.run_id}"
-    progress = _Progress(profile=loaded.reference.binning.empty())
+    shadow = None if challenger is None else _loaded_shadow(workload, challenger)
+    named = challenger.version if challenger is not None and shadow is not None else ""
+    scorer = _batch_scorer(workload, champion, loaded, shadow)
     try:
-        aside.mkdir(parents=True)
-        _write_part(aside / PART, workload, champion, loaded, window, progress)
-        if progress.read == 0:
+        parts = _parts(workload, window, loaded, scorer, draft, named)
+        read, quarantined = (sum(getattr(p, n) for p in parts) for n in ("read", "quarantined"))
+        if read == 0:
             sources.read_window(workload, window)  # raises, and tells which rows there are
-        bad = _all_bad(progress)
-        if bad is not None:
-            checked = Checked(bad.slice(0, 0), bad, np.zeros(0, bool))
-            refuse_too_many_bad(checked, progress.read, workload, sources.origin(workload))
-        profile = progress.profile.model_copy(
-            update={"read": progress.read, "quarantined": progress.read - progress.scored}
-        )
-        storage.write_text(aside / "profile.json", profile.model_dump_json())
-        digest = progress.digest.hexdigest()
-        folder = f"v{champion.version}-{digest[:12]}"
-        _keep_bad(bad, _home(workload.id, "quarantine", window) / folder)
-        storage.put_in_place(aside, home / folder)
-    except OSError as err:
-        raise StorageError(f"cannot write predictions to {str(home)!r}: {err}") from err
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        reasons: Counter[str] = Counter()
+        for part in parts:
+            reasons.update(part.reasons)
+        examples = {r: e for part in reversed(parts) for r, e in part.examples.items()}
+        refuse_too_many_bad(quarantined, read, reasons, examples, workload, sources.origin(workload))
+        if sources.fingerprint(workload) != fingerprint:
+            raise SourceError(
+                f"{sources.origin(workload)} changed while it was read; nothing was published.",
+                "Run it again.",
+            )
+    except (QuarantineError, SourceError):
+        draft.discard()
+        raise
+    digest, cells = ContentDigest(), scorer.counter.none()
+    for part in parts:
+        digest, cells = digest.merge(part.digest), cells + part.cells
+    scored = read - quarantined
+    profile = scorer.counter.profile(cells, scored).model_copy(
+        update={"read": read, "quarantined": quarantined}
+    )
+    content = digest.hexdigest()
+    agreements = [p.agreement for p in parts if p.agreement is not None]
     manifest = Manifest(
         workload=workload.id,
         window=window,
         version=champion,
-        folder=folder,
+        folder=f"v{champion.version}-{_name(rules, content)[:12]}",
         fingerprint=fingerprint,
-        input_digest=digest,
-        read=progress.read,
-        scored=progress.scored,
-        quarantined=progress.read - progress.scored,
-        run_id=run.run_id,
+        plan=plan,
+        input_digest=content,
+        read=read,
+        scored=scored,
+        quarantined=quarantined,
+        predictions=tuple(p.predictions for p in parts),
+        quarantine=tuple(p.quarantine for p in parts if p.quarantine is not None),
+        shadow=tuple(p.shadow for p in parts if p.shadow is not None),
+        profile=draft.write_profile(profile.model_dump_json()),
+        challenger=named if agreements else "",
+        agreement=_sum(agreements),
+        run_id=run_id,
     )
-    storage.write_text(home / "manifest.json", manifest.model_dump_json(indent=1))
-    return manifest
+    return draft.publish(manifest)
 
 
-def _write_part(
-    path: Path,
+def _sum(agreements: list[Agreement]) -> Agreement | None:
+    total = agreements[0] if agreements else None
+    for one in agreements[1:]:
+        total = one if total is None else total.merge(one)
+    return total
+
+
+def _loaded_shadow(workload: Workload, challenger: ServedVersion) -> Shadow | None:
+    """Load a challenger; one that cannot be is no reason to publish nothing."""
+    try:
+        loaded = load_version(challenger, workload.trusted)
+    except TwinloopError as err:
+        _log.warning("%s %s answers nothing in shadow: %s", workload.id, challenger.label, err)
+        return None
+    share = workload.inference.shadow
+    return Shadow(loaded.scorer, loaded.contract, workload.key, share)
+
+
+def _batch_scorer(
+    workload: Workload, champion: ServedVersion, loaded: Loaded, shadow: Shadow | None
+) -> BatchScorer:
+    stamp = {
+        MODEL_VERSION: pa.scalar(int(champion.version), pa.int64()),
+        MODEL_RUN: pa.scalar(champion.run_id, pa.string()),
+    }
+    binning = loaded.reference.binning
+    return BatchScorer(loaded.scorer, loaded.contract, binning, workload.key, stamp, shadow)
+
+
+def _parts(
     workload: Workload,
-    champion: ServedVersion,
-    loaded: Loaded,
     window: Window | None,
-    progress: _Progress,
-) -> None:
-    schema, origin = _schema(loaded), sources.origin(workload)
-    needed = {c.name: f"a {c.role} of {champion.label}" for c in loaded.contract.select(*_ROLES)}
-    with (
-        pq.ParquetWriter(path, schema, write_page_checksum=True) as writer,
-        showing.progress(workload, "scoring", "Rows of the window scored") as tell,
-    ):
-        for batch in sources.read_batches(workload, window, workload.inference.batch_rows):
-            tell(_share_of(batch, window, workload))
-            progress.read += batch.num_rows
-            progress.digest.update(batch)
-            require_columns(batch, needed, origin)
-            checked = check_rows(batch, loaded.contract, roles=_ROLES)
-            good, repeated = _without_repeats(batch, checked, workload, progress)
-            progress.bad += [t for t in (checked.bad, repeated) if t.num_rows]
-            if good.num_rows:
-                writer.write_table(_score(good, champion, loaded, schema, progress))
-    storage.sync(path)
+    loaded: Loaded,
+    scorer: BatchScorer,
+    draft: Draft,
+    challenger: str,
+) -> list[Part]:
+    """Score a window part by part, after those that are there already."""
+    parts = draft.parts(challenger)
+    none, most = scorer.counter.none(), workload.inference.part_rows
+    builder = PartBuilder(len(parts), none)
+    pieces = _pieces(workload, window, loaded)
+    with showing.progress(workload, "scoring", "Rows of the window scored") as tell:
+        for piece, taken, scored in _scored(pieces, workload, window, loaded, scorer, parts):
+            if isinstance(piece, Unreadable):
+                builder.add_unreadable(piece)
+            elif scored is not None:
+                builder.add(piece, scored, taken)
+                tell(_share_of(piece.table, window, workload))
+            if builder.rows >= most or builder.bytes >= _PART_BYTES:
+                parts.append(builder.write(draft, scorer.schema, challenger))
+                builder = PartBuilder(len(parts), none)
+        if builder.pieces:
+            parts.append(builder.write(draft, scorer.schema, challenger))
+    return parts
+
+
+def _pieces(
+    workload: Workload, window: Window | None, loaded: Loaded, columns: tuple[str, ...] = ()
+) -> Iterator[SourceBatch | Unreadable]:
+    levels = [c.name for c in loaded.contract.select("feature") if c.kind == "category"]
+    rows = workload.inference.batch_rows
+    return sources.read_pieces(workload, window, rows, dictionary=levels, columns=columns or None)
+
+
+def _scored(
+    pieces: Iterator[SourceBatch | Unreadable],
+    workload: Workload,
+    window: Window | None,
+    loaded: Loaded,
+    scorer: BatchScorer,
+    parts: list[Part],
+) -> Iterator[tuple[SourceBatch | Unreadable, list[int], Scored | None]]:
+    """Yield pieces in their order, each with the keys it takes and what became of it."""
+    head = list(islice(pieces, _FEW_BATCHES))
+    origin = sources.origin(workload)
+    needed = {c.name: f"a {c.role} of the model" for c in loaded.contract.select(*ROLES)}
+    for piece in head:
+        if isinstance(piece, SourceBatch):
+            require_columns(piece.table, needed, origin)
+    repeats = _repeats(workload, window, loaded, head, parts)
+    done = sum(part.pieces for part in parts)
+
+    def jobs() -> Iterator[tuple[SourceBatch | Unreadable, list[int], Callable[[], Scored] | None]]:
+        for piece in islice(chain(head, pieces), done, None):
+            if isinstance(piece, Unreadable):
+                yield piece, [], None
+            else:
+                late, taken = repeats.mark(piece.table)
+                yield piece, taken, partial(scorer.score, piece.table, late)
+
+    with _pool() as pool:
+        waiting: deque[tuple[SourceBatch | Unreadable, list[int], Future[Scored] | None]] = deque()
+        for piece, taken, work in jobs():
+            waiting.append((piece, taken, None if work is None else pool.submit(work)))
+            if len(waiting) > 2 * settings().threads:
+                yield _wait(*waiting.popleft())
+        while waiting:
+            yield _wait(*waiting.popleft())
+
+
+def _wait(
+    piece: SourceBatch | Unreadable, taken: list[int], future: Future[Scored] | None
+) -> tuple[SourceBatch | Unreadable, list[int], Scored | None]:
+    return piece, taken, None if future is None else future.result()
+
+
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """Provide a thread a core, each of which leaves the other cores to the others."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):
+        # OpenMP has a limit for each thread that uses it.
+        pool = ThreadPoolExecutor(
+            settings().threads, "score", lambda: threadpool_limits(1, "openmp")
+        )
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _repeats(
+    workload: Workload,
+    window: Window | None,
+    loaded: Loaded,
+    head: list[SourceBatch | Unreadable],
+    parts: list[Part],
+) -> Repeats:
+    """Look the keys of all rows through, before any row is scored."""
+    key, found = workload.key, head
+    taken = [h for part in parts for h in part.taken]
+    whole = iter(found) if len(head) < _FEW_BATCHES else _pieces(workload, window, loaded, key)
+    tables = (piece.table for piece in whole if isinstance(piece, SourceBatch))
+    hashes = find_repeated(tables if key else (), loaded.contract, key)
+    return Repeats(loaded.contract, key, hashes, taken)
 
 
 def _share_of(batch: pa.Table, window: Window | None, workload: Workload) -> float:
@@ -252,57 +370,3 @@ def _share_of(batch: pa.Table, window: Window | None, workload: Workload) -> flo
     if not isinstance(first, datetime):
         return 0.0
     return (as_utc(first) - window.start) / (window.end - window.start)
-
-
-def _without_repeats(
-    batch: pa.Table, checked: Checked, workload: Workload, progress: _Progress
-) -> tuple[pa.Table, pa.Table]:
-    """Take out rows whose key went by before, in this batch or an earlier one."""
-    good = checked.good
-    broken = np.zeros(batch.num_rows, bool)
-    if not workload.key:
-        return good, with_reason(batch, broken, [])
-    fresh = np.ones(good.num_rows, bool)
-    for i, key in enumerate(row_hashes(good, list(workload.key)).tolist()):
-        fresh[i] = key not in progress.seen
-        progress.seen.add(key)
-    broken[np.flatnonzero(checked.kept)[~fresh]] = True
-    reasons = [f"duplicate_key:{'+'.join(workload.key)}"] * int(broken.sum())
-    return good.filter(pa.array(fresh)), with_reason(batch, broken, reasons)
-
-
-def _schema(loaded: Loaded) -> pa.Schema:
-    """Return the schema of what is published: key and time, answers, and who gave them."""
-    answers = [pa.field(name, values.type) for name, values in loaded.scorer.no_answers().items()]
-    made_by = [pa.field(MODEL_VERSION, pa.int64()), pa.field(MODEL_RUN, pa.string())]
-    return pa.schema([*loaded.contract.arrow_schema("key", "time"), *answers, *made_by])
-
-
-def _score(
-    good: pa.Table,
-    champion: ServedVersion,
-    loaded: Loaded,
-    schema: pa.Schema,
-    progress: _Progress,
-) -> pa.Table:
-    X = loaded.scorer.encoding.encode(good)
-    predictions = loaded.scorer.predict_matrix(X)
-    progress.profile = progress.profile.merge(loaded.reference.binning.count(X, predictions))
-    progress.scored += good.num_rows
-    columns = {n: good.column(n) for n in schema.names if n in good.schema.names}
-    columns |= loaded.scorer.columns(predictions)
-    columns[MODEL_VERSION] = pa.array(np.full(good.num_rows, int(champion.version)))
-    columns[MODEL_RUN] = pa.array([champion.run_id] * good.num_rows, pa.string())
-    return pa.table(columns).select(schema.names).cast(schema)
-
-
-def _all_bad(progress: _Progress) -> pa.Table | None:
-    if not progress.bad:
-        return None
-    return pa.concat_tables(progress.bad, promote_options="permissive")
-
-
-def _keep_bad(bad: pa.Table | None, folder: Path) -> None:
-    if bad is not None:
-        with storage.new_folder(folder) as aside:
-            storage.write_parquet(bad, aside / "rows.parquet")

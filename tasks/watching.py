@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from tasks import sources, storage
+from tasks import sources
 from tasks.fitting import loss_blocks
 from tasks.metering import step
 from tasks.registry import Loaded, ServedVersion, load_version
-from tasks.scoring import PART, Manifest, published
+from tasks.published import PROFILE, Manifest, published, read_published
 from tasks.tracking import TrackedRun
 from twinloop.contract import check_rows, duplicated
 from twinloop.drift import Decision, Harm, assess_harm, compare_profiles, decide
@@ -103,10 +102,8 @@ def _recent_profile(
     workload: Workload, champion: ServedVersion, window: Window | None, loaded: Loaded
 ) -> Profile:
     profiles = [
-        Profile.model_validate_json(
-            (folder / manifest.folder / "profile.json").read_text(encoding="utf-8")
-        )
-        for folder, manifest in _overlapping(workload, window)
+        Profile.model_validate_json((manifest.place / PROFILE).read_bytes())
+        for manifest in _overlapping(workload, window)
         if manifest.version == champion
     ]
     if not profiles:
@@ -117,10 +114,10 @@ def _recent_profile(
     return combine(profiles, loaded.reference.binning)
 
 
-def _overlapping(workload: Workload, window: Window | None) -> list[tuple[Path, Manifest]]:
+def _overlapping(workload: Workload, window: Window | None) -> list[Manifest]:
     return [
-        (folder, m)
-        for folder, m in published(workload)
+        m
+        for m in published(workload)
         if window is None
         or m.window is None
         or (m.window.start < window.end and m.window.end > window.start)
@@ -149,17 +146,17 @@ def find_labels(
     if not workload.key:
         return None
     found = [
-        (folder / m.folder / PART, m)
-        for folder, m in _overlapping(workload, window)
+        m
+        for m in _overlapping(workload, window)
         if champion is None or m.version == champion
     ]
     if not found:
         return None
-    loaded = load_version(found[-1][1].version, workload.trusted)
+    loaded = load_version(found[-1].version, workload.trusted)
     truth = _truth(workload, window, loaded)
     if truth is None:
         return None
-    scored = pa.concat_tables([storage.read_parquet(path) for path, _ in found])
+    scored = pa.concat_tables([read_published(m) for m in found])
     keys = list(workload.key)
     truth = truth.filter(pa.array(~duplicated(truth, workload.key)))
     truth = truth.select([*keys, workload.target])

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinloop.contract import Contract
+from twinloop.tables import floats_of, is_null
 from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
 
@@ -73,11 +74,12 @@ class Encoding(Frozen):
         Returns
         -------
         np.ndarray of float32, shape (n_rows, n_features)
+            In Fortran's order: each column lies together, as it is written and counted.
         """
-        matrix = np.empty((table.num_rows, len(self.features)), np.float32)
-        for i, feature in enumerate(self.features):
-            matrix[:, i] = _encode(table.column(feature.source), feature)
-        return matrix
+        matrix = np.empty((len(self.features), table.num_rows), np.float32)
+        for row, feature in zip(matrix, self.features, strict=True):
+            row[:] = _encode(table.column(feature.source), feature)
+        return matrix.T
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,8 @@ def share(table: pa.Table, contract: Contract, workload: Workload) -> SharedMatr
             Feature(name=f"{workload.time}.{part}", source=workload.time, how=part)
             for part in workload.calendar
         ]
-    X = Encoding(features=tuple(features)).encode(table)
+    # Folds take rows out of it, one by one.
+    X = np.ascontiguousarray(Encoding(features=tuple(features)).encode(table))
     places, starts = _categories(features), _starts(features)
     codes = np.empty((len(X), len(places)), np.int32)
     for k, i in enumerate(places):
@@ -198,21 +201,27 @@ def _common(levels: tuple[str, ...], counts: np.ndarray) -> tuple[str, ...]:
 
 def _encode(column: pa.ChunkedArray, feature: Feature) -> np.ndarray:
     if feature.how == "category":
-        codes = pc.index_in(column, pa.array(feature.levels, pa.string()))
-        return _floats(codes)
+        return _places(column, feature.levels)
     if feature.how in ("number", "boolean"):
-        return _floats(column)
+        return floats_of(column)
     return _calendar(column, feature.how)
 
 
-def _floats(column: pa.ChunkedArray) -> np.ndarray:
-    values: np.ndarray = column.cast(pa.float32(), safe=False).to_numpy()
-    return values
+def _places(column: pa.ChunkedArray, levels: tuple[str, ...]) -> np.ndarray:
+    """Return the place of each cell in a list of levels; NaN if it is not there."""
+    known = pa.array(levels, pa.string())
+    if not pa.types.is_dictionary(column.type):
+        return floats_of(pc.index_in(column, known))
+    cells = column.combine_chunks()
+    # Levels are few, rows are many: each level is looked up once.
+    places = floats_of(pc.index_in(cells.dictionary.cast(pa.string()), known))
+    at = cells.indices.fill_null(len(places)).to_numpy()
+    return np.append(places, np.nan).astype(np.float32).take(at)
 
 
 def _calendar(column: pa.ChunkedArray, part: str) -> np.ndarray:
     """Take a part of UTC times; weeks start on Monday (0), months count from 0."""
-    missing = column.is_null().to_numpy()
+    missing = is_null(column)
     micros = column.cast(pa.int64()).fill_null(0).to_numpy()
     if part == "hour":
         values = micros // _MICROSECONDS["hour"] % 24

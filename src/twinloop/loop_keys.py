@@ -17,7 +17,13 @@ class Inference(Frozen):
     catch_up: Duration = Field(
         timedelta(days=7), description="How far back a scheduled run makes up for missed windows"
     )
-    batch_rows: int = Field(65_536, ge=1, description="Rows held in memory at a time")
+    batch_rows: int = Field(16_384, ge=1, description="Rows that a core scores at a time")
+    part_rows: int = Field(
+        250_000, ge=1, description="Rows to a file; a killed run goes on after the last one"
+    )
+    shadow: float = Field(
+        0.1, ge=0, le=1, description="Share of the rows that a challenger answers too, unpublished"
+    )
     quarantine_limit: float = Field(
         0.05, ge=0, le=1, description="Share of quarantined rows above which the run fails"
     )

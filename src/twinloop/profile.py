@@ -101,14 +101,68 @@ class Binning(Frozen):
         predictions
             Of the same rows.
         """
-        values = [*X.T, _predicted(predictions)]
-        columns = tuple(_count(c, v) for c, v in zip(self.columns, values, strict=True))
-        return Profile(rows=len(X), bins=self.digest, read=len(X), columns=columns)
+        counter = Counter(self)
+        return counter.profile(counter.count(X, predictions), len(X))
 
     def empty(self) -> Profile:
         """Return the profile of no rows: merging it changes nothing."""
         columns = (ColumnProfile(name=c.name, counts=c.counts) for c in self.columns)
         return Profile(rows=0, bins=self.digest, columns=tuple(columns))
+
+
+class Counter:
+    """Counts rows by a binning, batch after batch: cells to be added up, a profile at the end.
+
+    The cells of a column are its counts, then its missing ones; columns follow one another.
+    """
+
+    def __init__(self, binning: Binning) -> None:
+        self._binning = binning
+        self._digest = binning.digest
+
+    def count(self, X: np.ndarray, predictions: Predictions) -> np.ndarray:
+        """Count encoded rows and their predictions: int64, shape (n_cells,)."""
+        values = [*X.T, _predicted(predictions)]
+        return np.concatenate(
+            [_count(c, v) for c, v in zip(self._binning.columns, values, strict=True)]
+        )
+
+    def none(self) -> np.ndarray:
+        """Return the cells of no rows."""
+        return np.zeros(sum(len(c.counts) + 1 for c in self._binning.columns), np.int64)
+
+    def profile(self, cells: np.ndarray, n_rows: int) -> Profile:
+        """Return the profile that cells make, of how many rows."""
+        columns, at = [], 0
+        for column in self._binning.columns:
+            *counts, missing = cells[at : at + len(column.counts) + 1].tolist()
+            columns.append(ColumnProfile(name=column.name, counts=tuple(counts), missing=missing))
+            at += len(column.counts) + 1
+        return Profile(rows=n_rows, bins=self._digest, read=n_rows, columns=tuple(columns))
+
+
+def _count(column: ColumnProfile, values: np.ndarray) -> np.ndarray:
+    size = len(column.counts)
+    if not column.edges and size > 1:
+        # Of NaN and a number, fmin takes the number: missing codes come after the last.
+        codes = np.fmin(values, size).astype(np.intp)
+        return np.bincount(codes, minlength=size + 1)
+    missing = int(np.count_nonzero(np.isnan(values)))
+    # Comparing all rows with each of some twenty edges is many times faster than to search the
+    # edges for each row.
+    above = [int(np.count_nonzero(values >= edge)) for edge in _edges(column, values.dtype)]
+    counts = -np.diff([len(values) - missing, *above, 0])
+    return np.append(counts, missing)
+
+
+def _edges(column: ColumnProfile, kind: np.dtype) -> np.ndarray:
+    """Return edges as the type of the values, such that the same values are above."""
+    edges = np.array(column.edges, np.float64)
+    if kind != np.float32:
+        return edges
+    with np.errstate(over="ignore"):
+        near = edges.astype(np.float32)
+        return np.where(near < edges, np.nextafter(near, np.float32(np.inf)), near)
 
 
 class Reference(Frozen):
@@ -178,22 +232,6 @@ def _bins(name: str, values: np.ndarray, n_levels: int) -> ColumnProfile:
     cuts[-1] = np.nextafter(cuts[-1], np.inf)
     edges = tuple(np.unique(cuts).tolist())
     return ColumnProfile(name=name, edges=edges, counts=(0,) * (len(edges) + 1))
-
-
-def _count(column: ColumnProfile, values: np.ndarray) -> ColumnProfile:
-    missing = np.isnan(values)
-    known = values[~missing]
-    size = len(column.counts)
-    # Without edges a column is either codes or one bin for all there is.
-    at = (
-        known.astype(np.int64)
-        if not column.edges and size > 1
-        else np.searchsorted(np.array(column.edges), known.astype(np.float64), side="right")
-    )
-    counts = np.bincount(np.clip(at, 0, size - 1), minlength=size)
-    return ColumnProfile(
-        name=column.name, counts=tuple(counts.tolist()), missing=int(missing.sum())
-    )
 
 
 def window_numbers(times: np.ndarray | None, n_rows: int, span_micros: int) -> np.ndarray:

@@ -1,0 +1,142 @@
+"""Inference: what becomes of a batch of rows between its source and what is published."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from twinloop.contract import Checked, Contract, check_rows, with_reason
+from twinloop.profile import Binning, Counter
+from twinloop.scorer import Predictions, Scorer
+from twinloop.shadow import Agreement, Shadow
+from twinloop.tables import ContentDigest
+
+ROLES = ("key", "time", "group", "feature")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What became of a batch.
+
+    Attributes
+    ----------
+    table
+        What is published of the rows scored, in their order.
+    bad
+        Rows that are not, as they came, with the reason.
+    at : np.ndarray of int64, shape (n_bad,)
+        Where in the batch each of these was.
+    cells : np.ndarray of int64
+        Counts for the profile, see `twinloop.profile.Counter`.
+    digest
+        Of all rows as they came.
+    shadow, agreement
+        What a challenger said, and how it compares; None without one.
+    """
+
+    table: pa.Table
+    bad: pa.Table
+    at: np.ndarray
+    cells: np.ndarray
+    digest: ContentDigest
+    shadow: pa.Table | None = None
+    agreement: Agreement | None = None
+
+
+class BatchScorer:
+    """Checks, encodes, predicts and counts batches; it keeps no state, so threads may share it."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        contract: Contract,
+        binning: Binning,
+        key: tuple[str, ...],
+        stamp: Mapping[str, pa.Scalar],
+        shadow: Shadow | None = None,
+    ) -> None:
+        self._scorer = scorer
+        self._contract = contract
+        self._counter = Counter(binning)
+        self._key = key
+        self._stamp = stamp
+        self._shadow = shadow
+        answers = [pa.field(name, v.type) for name, v in scorer.no_answers().items()]
+        stamped = [pa.field(name, value.type) for name, value in stamp.items()]
+        self.schema = pa.schema([*contract.arrow_schema("key", "time"), *answers, *stamped])
+
+    @property
+    def counter(self) -> Counter:
+        """What counts rows for the profile."""
+        return self._counter
+
+    def score(self, table: pa.Table, repeated: np.ndarray | None = None) -> Scored:
+        """Score a batch.
+
+        Parameters
+        ----------
+        table
+            Rows as they came, shape (n_rows, n_columns).
+        repeated : np.ndarray of bool, shape (n_rows,), or None
+            Rows whose key was scored before; None: there are none.
+        """
+        checked = check_rows(table, self._contract, roles=ROLES, keep_dictionaries=True)
+        good, kept = checked.good, checked.kept
+        bad, at = checked.bad, np.flatnonzero(~kept)
+        if repeated is not None:
+            good, kept = good.filter(pa.array(~repeated[kept])), kept & ~repeated
+            reasons = [f"duplicate_key:{'+'.join(self._key)}"] * int(repeated.sum())
+            bad = pa.concat_tables([bad, with_reason(table, repeated, reasons)])
+            at = np.concatenate([at, np.flatnonzero(repeated)])
+        digest = ContentDigest.of(table)
+        if good.num_rows == 0:
+            none = self.schema.empty_table()
+            return Scored(none, bad, at, self._counter.none(), digest)
+        X = self._scorer.encoding.encode(good)
+        predictions = self._scorer.predict_matrix(X)
+        cells = self._counter.count(X, predictions)
+        published = self._published(good, predictions)
+        if self._shadow is None:
+            return Scored(published, bad, at, cells, digest)
+        came = table if kept.all() else table.filter(pa.array(kept))
+        said, agreement = self._shadow.answer(good, came, predictions)
+        return Scored(published, bad, at, cells, digest, said, agreement)
+
+    def _published(self, good: pa.Table, predictions: Predictions) -> pa.Table:
+        columns = {n: good.column(n) for n in self.schema.names if n in good.schema.names}
+        columns |= self._scorer.columns(predictions)
+        columns |= {n: pa.repeat(value, good.num_rows) for n, value in self._stamp.items()}
+        return pa.table(columns).select(self.schema.names).cast(self.schema)
+
+
+def first_of_repeated(
+    checked: Checked, hashes: np.ndarray, repeated: np.ndarray, taken: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of rows whose key occurs more than once, tell those that come too late.
+
+    The first row that keeps the contract is the one that is scored.
+
+    Parameters
+    ----------
+    checked
+        The batch, divided by its contract.
+    hashes : np.ndarray of uint64, shape (n_rows,)
+        Of the keys of all rows of the batch.
+    repeated : np.ndarray of uint64
+        Hashes that occur more than once in the window, sorted.
+    taken : np.ndarray of bool
+        Of `repeated`, those whose row was scored before.
+
+    Returns
+    -------
+    tuple of np.ndarray of bool, shape (n_rows,), and np.ndarray of int64
+        Rows that are too late, and which of `repeated` the batch has taken.
+    """
+    late = np.zeros(len(hashes), bool)
+    rows = np.flatnonzero(checked.kept & np.isin(hashes, repeated))
+    places = np.searchsorted(repeated, hashes[rows])
+    first = np.zeros(len(rows), bool)
+    first[np.unique(places, return_index=True)[1]] = True
+    late[rows] = taken[places] | ~first
+    return late, places[first & ~taken[places]]

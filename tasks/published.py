@@ -1,0 +1,188 @@
+"""Published: what a reader of predictions should follow, and how to tell that it is whole."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks import storage
+from tasks.registry import ServedVersion
+from tasks.settings import settings
+from tasks.storage import Stored
+from twinloop.errors import StorageError
+from twinloop.shadow import Agreement
+from twinloop.vocabulary import Frozen
+from twinloop.window import Window
+from twinloop.workload import Workload
+
+MANIFEST, PROFILE = "manifest.json", "_profile.json"
+# What readers of whole folders pass over begins so.
+OWN_MANIFEST = "_manifest.json"
+# The places of a workload's lake that a window has a folder in.
+PREDICTIONS, QUARANTINE, SHADOW = PLACES = ("predictions", "quarantine", "shadow")
+
+
+class Manifest(Frozen):
+    """What was published for a window; written last, and all that a reader should follow.
+
+    Attributes
+    ----------
+    folder
+        Where the predictions are, relative to the manifest.
+    fingerprint
+        Of the source when it was read.
+    plan
+        Names all that the output hangs on but the rows.
+    input_digest
+        SHA-256 of the content of all rows read.
+    predictions, quarantine, shadow
+        Files of each, in the order of the rows; a folder of the same name in each place.
+    profile
+        The file that a watch reads.
+    challenger
+        Version that answered in shadow; empty without one.
+    run_id
+        MLflow run that scored.
+    reused
+        Whether it was there already, so that nothing was done.
+    """
+
+    workload: str
+    window: Window | None
+    version: ServedVersion
+    folder: str
+    fingerprint: str
+    plan: str
+    input_digest: str
+    read: int
+    scored: int
+    quarantined: int
+    predictions: tuple[Stored, ...]
+    quarantine: tuple[Stored, ...] = ()
+    shadow: tuple[Stored, ...] = ()
+    profile: Stored
+    challenger: str = ""
+    agreement: Agreement | None = None
+    run_id: str
+    reused: bool = False
+
+    @property
+    def place(self) -> Path:
+        """Folder of the predictions, absolute."""
+        return self.place_of(PREDICTIONS)
+
+    @property
+    def quarantine_place(self) -> Path:
+        """Folder of the quarantined rows, absolute; there only if there are any."""
+        return self.place_of(QUARANTINE)
+
+    def place_of(self, name: str) -> Path:
+        """Folder in one of the lake's places, absolute."""
+        return home_of(self.workload, name, self.window) / self.folder
+
+    @property
+    def files(self) -> list[tuple[str, Stored]]:
+        """All files but itself, each with the place it lies in."""
+        parts = zip(PLACES, (self.predictions, self.quarantine, self.shadow), strict=True)
+        found = [(place, stored) for place, files in parts for stored in files]
+        return [*found, (PREDICTIONS, self.profile)]
+
+    def text(self) -> str:
+        """Write it down as JSON, with a digest of what it says at its end."""
+        said = self.model_dump(mode="json", exclude={"reused"})
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return json.dumps(said | {"digest": digest}, indent=1)
+
+
+def window_slug(window: Window | None) -> str:
+    """Name the folder of a window."""
+    if window is None:
+        return "all"
+    return f"{window.start:%Y%m%dT%H%M%S}_{window.end:%Y%m%dT%H%M%S}"
+
+
+def home_of(workload_id: str, place: str, window: Window | None) -> Path:
+    """Return the folder of a window in one of the lake's places."""
+    return settings().root / "data" / "lake" / workload_id / place / window_slug(window)
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """Read a manifest; None if it is not there, damaged, or of an older release."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        said = json.loads(text)
+        said.pop("digest")
+        manifest = Manifest.model_validate_json(json.dumps(said))
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return None
+    return manifest if manifest.text() == text else None
+
+
+def published(workload: Workload) -> list[Manifest]:
+    """Return what is published, the oldest window first.
+
+    Raises
+    ------
+    StorageError
+        If a manifest cannot be read.
+    """
+    found = []
+    for path in sorted((settings().lake(workload) / PREDICTIONS).glob(f"*/{MANIFEST}")):
+        manifest = read_manifest(path)
+        if manifest is None:
+            raise StorageError(
+                f"{str(path)!r} is damaged, or of an older release.",
+                f"Score its window again: `twinloop score {workload.name} --window ...`.",
+            )
+        found.append(manifest)
+    return found
+
+
+def read_published(manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
+    """Read all predictions of a window, each file held to its digest.
+
+    Raises
+    ------
+    StorageError
+        If a file is missing or damaged.
+    """
+    tables = []
+    for stored in manifest.predictions:
+        if fault := stored.fault(manifest.place):
+            raise StorageError(
+                f"{str(manifest.place / stored.name)!r} {fault}.",
+                "Remove the window's manifest.json and score it again.",
+            )
+        tables.append(storage.read_parquet(manifest.place / stored.name, columns))
+    return pa.concat_tables(tables)
+
+
+def faults(workload: Workload) -> Iterator[tuple[Path, str]]:
+    """Read all that is published, byte for byte, and yield what is not as it was written."""
+    for home in sorted((settings().lake(workload) / PREDICTIONS).glob("*")):
+        for folder in sorted(p for p in home.glob("[!.]*") if p.is_dir()):
+            yield from _faults_of(folder / OWN_MANIFEST)
+        manifest = read_manifest(home / MANIFEST)
+        if manifest is None:
+            yield home / MANIFEST, "is missing, damaged, or of an older release"
+            continue
+        own = read_manifest(manifest.place / OWN_MANIFEST)
+        if own is None or own.files != manifest.files:
+            yield home / MANIFEST, f"does not tell what {manifest.folder!r} holds"
+
+
+def _faults_of(path: Path) -> Iterator[tuple[Path, str]]:
+    manifest = read_manifest(path)
+    if manifest is None or manifest.place != path.parent:
+        yield path, "is missing, damaged, or of an older release"
+        return
+    for place in PLACES:
+        folder, known = manifest.place_of(place), {OWN_MANIFEST}
+        for stored in [s for p, s in manifest.files if p == place]:
+            known.add(stored.name)
+            if fault := stored.fault(folder):
+                yield folder / stored.name, fault
+        for stray in sorted(p for p in folder.glob("*") if p.name not in known):
+            yield stray, "is not of this output"
