@@ -2,18 +2,19 @@
 
 import glob
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
+from tasks.pieces import Chunk, Piece, SourceBatch, Unreadable
+from tasks.reading import Files, OneTable, Request
+from tasks.selecting import Span, build_time, first_instant, select
 from tasks.settings import settings
 from twinloop.data_keys import BundledSource, FilesSource, SimulatedSource, TimeParts
 from twinloop.errors import EmptyWindowError, SourceError, WorkloadError
@@ -21,6 +22,20 @@ from twinloop.simulate import simulate_bikes
 from twinloop.tables import convert, require_columns
 from twinloop.window import Window
 from twinloop.workload import Workload
+
+__all__ = [
+    "ROW",
+    "SourceBatch",
+    "Unreadable",
+    "fingerprint",
+    "has_rows",
+    "no_rows",
+    "origin",
+    "read_batches",
+    "read_pieces",
+    "read_window",
+    "time_span",
+]
 
 _READ_ROWS = 65_536
 ROW = "row"
@@ -58,25 +73,68 @@ def read_window(workload: Workload, window: Window | None) -> pa.Table:
     """
     batches = list(read_batches(workload, window, _READ_ROWS))
     if not batches:
-        raise _empty(workload, window)
+        raise no_rows(workload, window)
     return pa.concat_tables(batches).combine_chunks()
 
 
-def read_batches(workload: Workload, window: Window | None, rows: int) -> Iterator[pa.Table]:
+def read_batches(
+    workload: Workload,
+    window: Window | None,
+    rows: int,
+    columns: Collection[str] | None = None,
+) -> Iterator[pa.Table]:
     """Yield the rows of a window in tables of at most `rows` rows; empty ones are left out.
 
     A row whose time cannot be read goes with the row before it (the first ones with the first row
     that has a time), so that the contract can name it.
+
+    Parameters
+    ----------
+    columns
+        Which to read, and what the time is made of; None: all.
+
+    Raises
+    ------
+    SourceError
+        At the first row of any window that cannot be read.
     """
-    if window is not None and workload.time is None:
-        raise WorkloadError(
-            f"window {window} was asked for, but workload {workload.name!r} has no time column.",
-            "Set 'time' in the workload, or leave the window out.",
-        )
-    batches = (_with_time(b, workload) for b in _batches(workload.source, rows))
-    for table in batches if window is None else _inside(batches, workload, window):
-        if table.num_rows:
-            yield table
+    for piece in _read(workload, window, Request(rows, _needed(workload, columns)), strict=True):
+        if isinstance(piece, SourceBatch):
+            yield piece.table
+
+
+def read_pieces(
+    workload: Workload,
+    window: Window | None,
+    rows: int,
+    dictionary: Collection[str] = (),
+    columns: Collection[str] | None = None,
+) -> Iterator[SourceBatch | Unreadable]:
+    """Yield the rows of a window, and what cannot be read of it, in bounded memory.
+
+    The rows are those of `read_batches`. A row that cannot be read goes with the row before it. A
+    damaged row group or file is in every window that it may have rows of: in all but those that
+    the rows before and after it show to be elsewhere.
+
+    Parameters
+    ----------
+    rows
+        The most rows of a batch.
+    dictionary
+        Columns to be read as dictionaries with int32 indices, in all batches, where they are text.
+    columns
+        Which to read, and what the time is made of; None: all. Those that no file has are left out.
+
+    Raises
+    ------
+    SourceError
+        If there is no file, none can be read, or one has a column of another type than the files
+        before it.
+    ColumnError
+        If there is no time column.
+    """
+    request = Request(rows, _needed(workload, columns), tuple(dictionary))
+    yield from _read(workload, window, request, strict=False)
 
 
 def has_rows(workload: Workload, window: Window) -> bool:
@@ -84,9 +142,10 @@ def has_rows(workload: Workload, window: Window) -> bool:
     return next(read_batches(workload, window, _READ_ROWS), None) is not None
 
 
-def _empty(workload: Workload, window: Window | None) -> EmptyWindowError:
+def no_rows(workload: Workload, window: Window | None) -> EmptyWindowError:
+    """Return the error for a window without rows, which tells which there are."""
     span = ""
-    ends = time_span(workload) if workload.time is not None else None
+    ends = _ends(read_pieces(workload, None, _READ_ROWS, columns=()), workload)
     if ends is not None:
         first, last = ends
         span = f" Rows there are from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC."
@@ -98,73 +157,111 @@ def _empty(workload: Workload, window: Window | None) -> EmptyWindowError:
 
 def time_span(workload: Workload) -> tuple[datetime, datetime] | None:
     """Return the times of the oldest and the newest row, UTC; None where no row has a time."""
+    return _ends(_read(workload, None, Request(_READ_ROWS), strict=True), workload)
+
+
+def _ends(
+    pieces: Iterable[SourceBatch | Unreadable], workload: Workload
+) -> tuple[datetime, datetime] | None:
+    if workload.time is None:
+        return None
     ends = []
-    for batch in read_batches(workload, None, _READ_ROWS):
-        times = convert(batch.column(workload.time), "timestamp").values.to_pandas().dropna()
-        if len(times):
-            ends.append((times.min().to_pydatetime(), times.max().to_pydatetime()))
+    for piece in pieces:
+        if isinstance(piece, SourceBatch):
+            times = convert(piece.table.column(workload.time), "timestamp").values
+            if times.null_count < len(times):
+                ends.append(pc.min_max(times).as_py())
     if not ends:
         return None
-    return min(first for first, _ in ends), max(last for _, last in ends)
+    return min(e["min"] for e in ends), max(e["max"] for e in ends)
 
 
-def _with_time(table: pa.Table, workload: Workload) -> pa.Table:
+def _read(
+    workload: Workload, window: Window | None, request: Request, strict: bool
+) -> Iterator[SourceBatch | Unreadable]:
+    """Yield what lies in a window; where no row at all has a time, every row there is."""
+    if window is not None and workload.time is None:
+        raise WorkloadError(
+            f"window {window} was asked for, but workload {workload.name!r} has no time column.",
+            "Set 'time' in the workload, or leave the window out.",
+        )
+    source = _open(workload)
+    if strict and source.broken:
+        raise next(iter(source.broken.values())).error()
+    require_columns(source.schema, _time_columns(workload), origin(workload))
+    span = first = None
+    if window is not None and workload.time is not None:
+        # The first rows may need it; nearly always it is in the first batch.
+        times = _pieces(workload, source, Request(request.rows, _needed(workload, ())))
+        first = first_instant(times, workload.time)
+    if first is not None:
+        span = Span.of(window)
+        # Whoever wants all rows or none is to hear of damage outside the window too.
+        request = request if strict else replace(request, time=workload.time, span=span)
+    pieces = _pieces(workload, source, request)
+    if strict:
+        pieces = _refusing(pieces)
+    if first is not None:
+        pieces = select(pieces, workload.time, span, first)
+    return _flat(pieces, request.rows)
+
+
+def _open(workload: Workload) -> Files | OneTable:
     source = workload.source
-    if workload.time is None:
-        return table
-    if isinstance(source, FilesSource) and source.time_from is not None:
-        table = _build_time(table, source.time_from, workload)
-    require_columns(table, {workload.time: "the time"}, origin(workload))
-    return table
-
-
-def _build_time(table: pa.Table, parts: TimeParts, workload: Workload) -> pa.Table:
-    named = {c: "part of the time" for c in (parts.date, parts.hour) if c}
-    require_columns(table, named, origin(workload))
-    times = convert(table.column(parts.date), "timestamp").values
-    if parts.hour is not None:
-        hours = convert(table.column(parts.hour), "number").values.to_pandas()
-        moved = times.to_pandas() + pd.to_timedelta(hours, unit="h")
-        instants = moved.dt.tz_convert(None).to_numpy("datetime64[us]")
-        times = pa.array(instants).cast(pa.timestamp("us", tz="UTC"))
-    kept = table.drop_columns([c for c in (workload.time,) if c in table.schema.names])
-    return kept.append_column(workload.time, times)
-
-
-def _inside(tables: Iterable[pa.Table], workload: Workload, window: Window) -> Iterator[pa.Table]:
-    """Yield the rows of a window; where no row at all has a time, every one of them."""
-    last, early = None, []
-    for table in tables:
-        if table.num_rows == 0:
-            continue
-        times = convert(table.column(workload.time), "timestamp").values.to_pandas()
-        if last is None:
-            if times.isna().all():
-                early.append(table)
-                continue
-            last = times.dropna().iloc[0]
-            if window.start <= last < window.end:
-                yield from early
-            early = []
-        times = times.ffill().fillna(last)
-        last = times.iloc[-1]
-        mask = ((times >= window.start) & (times < window.end)).to_numpy(bool)
-        yield table if mask.all() else table.filter(pa.array(mask))
-    yield from early
-
-
-def _batches(
-    source: FilesSource | BundledSource | SimulatedSource, rows: int
-) -> Iterator[pa.Table]:
     if isinstance(source, FilesSource):
-        paths = _files(source)
-        schema = _common_schema(paths)
-        for path in paths:
-            yield from _file_batches(path, rows, schema)
-        return
+        return Files.survey(_files(source))
     table = _bundled(source) if isinstance(source, BundledSource) else _simulated(source)
-    for start in range(0, table.num_rows, rows):
-        yield table.slice(start, rows)
+    return OneTable(table, origin(workload))
+
+
+def _time_columns(workload: Workload) -> dict[str, str]:
+    """Return the columns that hold the time, and what they are to it."""
+    parts = _time_parts(workload)
+    if parts is not None:
+        return {c: "part of the time" for c in (parts.date, parts.hour) if c}
+    return {} if workload.time is None else {workload.time: "the time"}
+
+
+def _time_parts(workload: Workload) -> TimeParts | None:
+    source = workload.source
+    return source.time_from if workload.time and isinstance(source, FilesSource) else None
+
+
+def _needed(workload: Workload, columns: Collection[str] | None) -> tuple[str, ...] | None:
+    return None if columns is None else (*columns, *_time_columns(workload))
+
+
+def _pieces(workload: Workload, source: Files | OneTable, request: Request) -> Iterator[Piece]:
+    """Yield a whole source, each row with its time."""
+    parts = _time_parts(workload)
+    for piece in source.pieces(request):
+        if parts is not None and isinstance(piece, Chunk):
+            table = build_time(piece.batch.table, parts, workload.time)
+            yield replace(piece, batch=replace(piece.batch, table=table))
+        else:
+            yield piece
+
+
+def _refusing(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Stop at the first row that cannot be read."""
+    for piece in pieces:
+        damage = (piece,) if isinstance(piece, Unreadable) else getattr(piece, "unreadable", ())
+        for unreadable in damage:
+            raise unreadable.error()
+        yield piece
+
+
+def _flat(pieces: Iterable[Piece], rows: int) -> Iterator[SourceBatch | Unreadable]:
+    """Take chunks apart: batches of at most so many rows, and what lies broken among them."""
+    for piece in pieces:
+        if isinstance(piece, Unreadable):
+            yield piece
+        elif isinstance(piece, Chunk):
+            batch = piece.batch
+            for start in range(0, batch.table.num_rows, rows):
+                table, numbers = batch.table.slice(start, rows), batch.numbers[start : start + rows]
+                yield SourceBatch(table, batch.file, numbers)
+            yield from piece.unreadable
 
 
 def _absolute(path: str) -> Path:
@@ -179,97 +276,6 @@ def _files(source: FilesSource) -> list[Path]:
             f"no file matches {pattern!r}.", "Check source.path; relative paths start at home."
         )
     return found
-
-
-def _common_schema(paths: list[Path]) -> pa.Schema:
-    """Unite the schemas of all files, so that every batch of a source has the same columns.
-
-    Whole numbers and fractions make fractions; a column that a file lacks is null there.
-    """
-    common = pa.schema([])
-    for path in paths:
-        with _reading(path):
-            schema = _csv_schema(path) if _is_csv(path) else pq.read_schema(path)
-        twice = sorted({n for n in schema.names if schema.names.count(n) > 1})
-        if twice:
-            raise SourceError(
-                f"{str(path)!r} has more than one column {', '.join(map(repr, twice))}.",
-                "Give each column a name of its own.",
-            )
-        try:
-            common = pa.unify_schemas(
-                [common, schema.remove_metadata()], promote_options="permissive"
-            )
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as err:
-            raise SourceError(
-                f"{str(path)!r} does not fit the files before it: {err}",
-                "Write the files with one schema, or take it out of source.path.",
-            ) from err
-    return common
-
-
-def _is_csv(path: Path) -> bool:
-    return path.suffix in (".csv", ".tsv", ".txt")
-
-
-def _file_batches(path: Path, rows: int, schema: pa.Schema) -> Iterator[pa.Table]:
-    with _reading(path):
-        if _is_csv(path):
-            for table in _csv_batches(path):
-                for start in range(0, table.num_rows, rows):
-                    yield _conform(table.slice(start, rows), schema)
-            return
-        # Without pre_buffer=False memory grows with the file.
-        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=rows):
-                yield _conform(pa.Table.from_batches([batch]), schema)
-
-
-def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give a table all columns of a schema, in its order and of its types."""
-    if table.schema.equals(schema):
-        return table.replace_schema_metadata(None)
-    present = set(table.schema.names)
-    return pa.table(
-        [
-            table.column(f.name).cast(f.type) if f.name in present else pa.nulls(len(table), f.type)
-            for f in schema
-        ],
-        schema,
-    )
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
-        raise SourceError(
-            f"cannot read {str(path)!r} as {'CSV' if _is_csv(path) else 'Parquet'}: {err}",
-            "Is it complete and of that format? Restore it, or take it out of source.path.",
-        ) from err
-
-
-def _csv_schema(path: Path) -> pa.Schema:
-    """Read every column as text: what it is shows on all its rows, never on the first block."""
-    with path.open("rb") as file:
-        first = file.readline()
-    if not first.strip():
-        raise SourceError(f"{str(path)!r} is empty; expected a header and rows.")
-    header = pa_csv.read_csv(pa.BufferReader(first), parse_options=_csv_parsing(path)).schema
-    return pa.schema([(name, pa.string()) for name in header.names])
-
-
-def _csv_parsing(path: Path) -> pa_csv.ParseOptions:
-    return pa_csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
-
-
-def _csv_batches(path: Path) -> Iterator[pa.Table]:
-    parsing = _csv_parsing(path)
-    converting = pa_csv.ConvertOptions(column_types=_csv_schema(path), strings_can_be_null=True)
-    with pa_csv.open_csv(path, parse_options=parsing, convert_options=converting) as reader:
-        for batch in reader:
-            yield pa.Table.from_batches([batch])
 
 
 def _bundled(source: BundledSource) -> pa.Table:
