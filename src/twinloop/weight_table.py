@@ -38,8 +38,8 @@ class Quantity:
     def add(self, totals: np.ndarray, X: np.ndarray) -> None:
         """Add this column's part to totals: shape (n_outputs, n_rows)."""
         far = self._distances(X)
-        for total, weight in zip(totals, self.weights, strict=True):
-            total += weight * far
+        for output, weight in enumerate(self.weights):
+            totals[output] += weight * far
 
     def parts(self, X: np.ndarray, output: np.ndarray, _: np.ndarray | None = None) -> np.ndarray:
         """Return this column's part of one output a row, less its mean over the fitted rows."""
@@ -70,8 +70,8 @@ class Coded:
     def add(self, totals: np.ndarray, X: np.ndarray) -> None:
         """Add this column's part to totals: shape (n_outputs, n_rows)."""
         at = self._places(X)
-        for total, weights in zip(totals, self.weights, strict=True):
-            total += weights.take(at)
+        for output, weights in enumerate(self.weights):
+            totals[output] += weights.take(at)
 
     def parts(
         self, X: np.ndarray, output: np.ndarray, shares: np.ndarray | None = None
