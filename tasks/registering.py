@@ -19,6 +19,8 @@ from tasks.requirements import pinned
 from tasks.settings import settings
 from tasks.tracking import TrackedRun, client, experiment_id
 from twinloop import serving
+from twinloop.agreement import refuse_disagreement, with_dirty_copies
+from twinloop.compiled import compiled
 from twinloop.contract import Contract
 from twinloop.errors import RegistryError
 from twinloop.evidence import Evidence
@@ -154,7 +156,7 @@ def register_version(
     ------
     RegistryError
         If what was registered does not load, has another digest, or answers a probe otherwise than
-        the model in memory did.
+        the model in memory did, or its compiled form disagrees with it.
     """
     from mlflow.exceptions import MlflowException
 
@@ -274,7 +276,7 @@ def _booster() -> str:
 
 
 def _verify(version: ServedVersion, probe: Path, workload: Workload) -> None:
-    """Ask what was registered what the model in memory was asked."""
+    """Ask what was registered, in both its forms, what the model in memory was asked."""
     loaded = load_version(version, workload.trusted)
     rows = storage.read_parquet(probe)
     answers = loaded.scorer.columns(loaded.scorer.predict(rows))
@@ -285,3 +287,6 @@ def _verify(version: ServedVersion, probe: Path, workload: Workload) -> None:
                 f"{version.name} {version.label} was registered but answers {name!r} of the probe "
                 f"otherwise than the model in memory; no alias was moved."
             )
+    # Windows are scored by its compiled form.
+    dirty = with_dirty_copies(rows, loaded.contract)
+    refuse_disagreement(loaded.scorer, compiled(loaded.scorer), dirty)

@@ -42,13 +42,14 @@ class Predictor:
     library
         Whose object `model` is.
     model
-        An ``xgboost.Booster``, a fitted scikit-learn estimator, or a `twinloop.blend.Blend` of
-        other predictors.
+        An ``xgboost.Booster``, a fitted scikit-learn estimator, a `twinloop.blend.Blend` of other
+        predictors, or a `twinloop.weight_table.WeightTable`, which is for predicting alone and
+        never saved (see `twinloop.compiled`).
     n_classes
         0 for regression.
     """
 
-    library: Literal["xgboost", "sklearn", "ensemble"]
+    library: Literal["xgboost", "sklearn", "ensemble", "table"]
     model: Any
     n_classes: int
 
@@ -66,7 +67,8 @@ class Predictor:
         """
         if self.library == "xgboost":
             return self._from_booster(X)
-        if self.n_classes == 0 or self.library == "ensemble":
+        X = _precise(self.model, X)
+        if self.n_classes == 0 or self.library in ("ensemble", "table"):
             return np.asarray(self.model.predict(X), np.float64)
         # A fold may lack a class; its probability is then 0.
         full = np.zeros((len(X), self.n_classes))
@@ -145,9 +147,20 @@ def _fit(estimator: Any, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None
     if isinstance(estimator, Pipeline):
         step, last = estimator.steps[-1]
         prefix = f"{step}__"
+    X = _precise(estimator, X)
     if weight is None or not has_fit_parameter(last, "sample_weight"):
         return estimator.fit(X, y)
     return estimator.fit(X, y, **{f"{prefix}sample_weight": weight})
+
+
+def _precise(model: Any, X: np.ndarray) -> np.ndarray:
+    """Give a pipeline that puts columns on one scale its rows as float64.
+
+    Of float32 scikit-learn's scaler rounds the mean it takes off, days since 1970 to minutes, large
+    values become infinite on their way, and where no column has codes the sum is of 7 digits.
+    """
+    steps = getattr(model, "steps", None)
+    return X.astype(np.float64) if steps and steps[0][0] == "columntransformer" else X
 
 
 def _refuse_odd(name: str, predictor: Predictor, X: np.ndarray) -> None:
@@ -186,7 +199,7 @@ def _linear(encoding: Encoding, problem: Problem) -> Any:
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.pipeline import make_pipeline
 
-    columns = _one_scale(encoding)
+    columns = one_scale(encoding)
     if problem.task == "regression":
         # Generalised cross-validation on the rows given: no other row is seen.
         return make_pipeline(columns, RidgeCV(alphas=np.logspace(-2, 4, 13)))
@@ -195,11 +208,12 @@ def _linear(encoding: Encoding, problem: Problem) -> Any:
 
 def _kernel(encoding: Encoding, problem: Problem) -> Any:
     # Dense, since it keeps rows: a saved model may name no sparse matrix.
-    columns = _one_scale(encoding).set_params(sparse_threshold=0)
+    columns = one_scale(encoding).set_params(sparse_threshold=0)
     return kernel(columns, problem.task, len(encoding.features), problem.seed)
 
 
-def _one_scale(encoding: Encoding) -> Any:
+def one_scale(encoding: Encoding) -> Any:
+    """Return an unfitted transformer: codes in columns of their own, quantities on one scale."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
