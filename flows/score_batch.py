@@ -6,8 +6,8 @@ from datetime import datetime
 from prefect import flow
 
 from flows.form import run_name
-from tasks.registry import resolve_champion
 from tasks.published import Manifest
+from tasks.registry import resolve_champion
 from tasks.scoring import missed_windows, score_rows, scoring_window
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run

@@ -3,13 +3,14 @@
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.metering import step
 from tasks.tracking import TrackedRun, client, experiment_id, tracked_run
 from twinloop import serving
+from twinloop.compiled import compiled
 from twinloop.contract import Contract
 from twinloop.errors import RegistryError
 from twinloop.logplan import Metric, Plot, Table, Tag
@@ -59,6 +60,11 @@ class Loaded:
     contract: Contract
     reference: Reference
     jury: bytes
+
+    @cached_property
+    def compiled(self) -> Scorer:
+        """The scorer in the form that answers batches."""
+        return compiled(self.scorer)
 
 
 class Move(Frozen):

@@ -9,8 +9,8 @@ import pandas as pd
 
 from tasks import sources
 from tasks.metering import step
-from tasks.registry import clear_champion
 from tasks.published import PLACES, Manifest
+from tasks.registry import clear_champion
 from tasks.settings import settings
 from tasks.tracking import TrackedRun, client, experiment_id
 from tasks.watching import find_labels

@@ -1,4 +1,4 @@
-"""Scoring: a window from source to published predictions, in batches, on all cores, exactly once."""
+"""Scoring: a window from its source to published predictions, on all cores, exactly once."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
+from functools import partial, reduce
 from itertools import chain, islice
 from typing import Any
 
@@ -25,9 +25,10 @@ from tasks.repeats import Repeats, find_repeated
 from tasks.settings import settings
 from tasks.sources import SourceBatch, Unreadable
 from tasks.tracking import TrackedRun
-from twinloop.errors import QuarantineError, SourceError, TwinloopError
+from twinloop.errors import SourceError, TwinloopError
 from twinloop.inference import ROLES, BatchScorer, Scored
 from twinloop.logplan import Metric, Param, Tag
+from twinloop.profile import Profile
 from twinloop.shadow import Agreement, Shadow
 from twinloop.tables import ContentDigest, require_columns
 from twinloop.window import Window, as_utc, scheduled_windows, window_before
@@ -41,7 +42,7 @@ _MOST_MISSED = 100
 _FEW_BATCHES = 8
 # Published columns a part may hold in memory before it is written.
 _PART_BYTES = 64_000_000
-_MATTERS = {"batch_rows", "part_rows"}
+_MATTERS = {"batch_rows", "part_rows", "explanations"}
 MODEL_VERSION, MODEL_RUN = "model_version", "model_run_id"
 
 
@@ -174,32 +175,14 @@ def publish(
     shadow = None if challenger is None else _loaded_shadow(workload, challenger)
     named = challenger.version if challenger is not None and shadow is not None else ""
     scorer = _batch_scorer(workload, champion, loaded, shadow)
+    parts = _parts(workload, window, loaded, scorer, draft, named)
     try:
-        parts = _parts(workload, window, loaded, scorer, draft, named)
-        read, quarantined = (sum(getattr(p, n) for p in parts) for n in ("read", "quarantined"))
-        if read == 0:
-            sources.read_window(workload, window)  # raises, and tells which rows there are
-        reasons: Counter[str] = Counter()
-        for part in parts:
-            reasons.update(part.reasons)
-        examples = {r: e for part in reversed(parts) for r, e in part.examples.items()}
-        refuse_too_many_bad(quarantined, read, reasons, examples, workload, sources.origin(workload))
-        if sources.fingerprint(workload) != fingerprint:
-            raise SourceError(
-                f"{sources.origin(workload)} changed while it was read; nothing was published.",
-                "Run it again.",
-            )
-    except (QuarantineError, SourceError):
+        _refuse(parts, workload, window, fingerprint)
+    except TwinloopError:
         draft.discard()
         raise
-    digest, cells = ContentDigest(), scorer.counter.none()
-    for part in parts:
-        digest, cells = digest.merge(part.digest), cells + part.cells
-    scored = read - quarantined
-    profile = scorer.counter.profile(cells, scored).model_copy(
-        update={"read": read, "quarantined": quarantined}
-    )
-    content = digest.hexdigest()
+    read, quarantined = (sum(getattr(p, n) for p in parts) for n in ("read", "quarantined"))
+    profile, content = _totals(parts, scorer, read, quarantined)
     agreements = [p.agreement for p in parts if p.agreement is not None]
     manifest = Manifest(
         workload=workload.id,
@@ -210,24 +193,48 @@ def publish(
         plan=plan,
         input_digest=content,
         read=read,
-        scored=scored,
+        scored=read - quarantined,
         quarantined=quarantined,
         predictions=tuple(p.predictions for p in parts),
         quarantine=tuple(p.quarantine for p in parts if p.quarantine is not None),
         shadow=tuple(p.shadow for p in parts if p.shadow is not None),
         profile=draft.write_profile(profile.model_dump_json()),
         challenger=named if agreements else "",
-        agreement=_sum(agreements),
+        agreement=reduce(Agreement.merge, agreements) if agreements else None,
         run_id=run_id,
     )
     return draft.publish(manifest)
 
 
-def _sum(agreements: list[Agreement]) -> Agreement | None:
-    total = agreements[0] if agreements else None
-    for one in agreements[1:]:
-        total = one if total is None else total.merge(one)
-    return total
+def _refuse(parts: list[Part], workload: Workload, window: Window | None, fingerprint: str) -> None:
+    """Refuse to publish nothing, too little, or a mixture."""
+    if not parts:
+        raise sources.no_rows(workload, window)
+    read, bad = (sum(getattr(p, n) for p in parts) for n in ("read", "quarantined"))
+    reasons: Counter[str] = Counter()
+    for part in parts:
+        reasons.update(part.reasons)
+    examples = {r: e for part in reversed(parts) for r, e in part.examples.items()}
+    origin = sources.origin(workload)
+    refuse_too_many_bad(bad, read, reasons, examples, workload, origin)
+    if sources.fingerprint(workload) != fingerprint:
+        raise SourceError(
+            f"{origin} changed while it was read; nothing was published.", "Run it again."
+        )
+
+
+def _totals(
+    parts: list[Part], scorer: BatchScorer, read: int, quarantined: int
+) -> tuple[Profile, str]:
+    """Add up the profile of all parts, and the digest of all their rows."""
+    digest, cells = ContentDigest(), scorer.counter.none()
+    for part in parts:
+        digest, cells = digest.merge(part.digest), cells + part.cells
+    profile = scorer.counter.profile(cells, read - quarantined)
+    return (
+        profile.model_copy(update={"read": read, "quarantined": quarantined}),
+        digest.hexdigest(),
+    )
 
 
 def _loaded_shadow(workload: Workload, challenger: ServedVersion) -> Shadow | None:
@@ -238,7 +245,7 @@ def _loaded_shadow(workload: Workload, challenger: ServedVersion) -> Shadow | No
         _log.warning("%s %s answers nothing in shadow: %s", workload.id, challenger.label, err)
         return None
     share = workload.inference.shadow
-    return Shadow(loaded.scorer, loaded.contract, workload.key, share)
+    return Shadow(loaded.compiled, loaded.contract, workload.key, share)
 
 
 def _batch_scorer(
@@ -248,8 +255,10 @@ def _batch_scorer(
         MODEL_VERSION: pa.scalar(int(champion.version), pa.int64()),
         MODEL_RUN: pa.scalar(champion.run_id, pa.string()),
     }
-    binning = loaded.reference.binning
-    return BatchScorer(loaded.scorer, loaded.contract, binning, workload.key, stamp, shadow)
+    top = workload.inference.explanations
+    return BatchScorer(
+        loaded.compiled, loaded.contract, loaded.reference, workload.key, stamp, top, shadow
+    )
 
 
 def _parts(

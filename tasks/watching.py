@@ -9,8 +9,8 @@ import pyarrow as pa
 from tasks import sources
 from tasks.fitting import loss_blocks
 from tasks.metering import step
-from tasks.registry import Loaded, ServedVersion, load_version
 from tasks.published import PROFILE, Manifest, published, read_published
+from tasks.registry import Loaded, ServedVersion, load_version
 from tasks.tracking import TrackedRun
 from twinloop.contract import check_rows, duplicated
 from twinloop.drift import Decision, Harm, assess_harm, compare_profiles, decide
@@ -145,11 +145,7 @@ def find_labels(
     """
     if not workload.key:
         return None
-    found = [
-        m
-        for m in _overlapping(workload, window)
-        if champion is None or m.version == champion
-    ]
+    found = [m for m in _overlapping(workload, window) if champion is None or m.version == champion]
     if not found:
         return None
     loaded = load_version(found[-1].version, workload.trusted)

@@ -214,7 +214,7 @@ def check_rows(
     contract: Contract,
     *,
     roles: tuple[str, ...] = _ROLES,
-    keep_dictionaries: bool = False,
+    lean: bool = False,
 ) -> Checked:
     """Divide rows into those that keep the contract and those that break it.
 
@@ -227,9 +227,9 @@ def check_rows(
         What to hold them to.
     roles
         Roles whose columns are checked and kept: without ``target``, a table of unknown labels.
-    keep_dictionaries
-        Whether categories that come as dictionaries of strings may stay so in the good rows, which
-        is a layout and no type, and many times faster to encode.
+    lean
+        Whether good rows are typed as far as an encoding needs it only, which is many times faster:
+        categories that come as dictionaries of strings stay so, and missing numbers may be NaN.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def check_rows(
     """
     columns = contract.select(*roles)
     require_columns(table, {c.name: f"part of the contract ({c.role})" for c in columns}, "input")
-    typed = {c.name: _typed(table.column(c.name), c, keep_dictionaries) for c in columns}
+    typed = {c.name: _typed(table.column(c.name), c, lean) for c in columns}
     hits: list[Hit] = []
     for column in columns:
         hits += _violations(column, typed[column.name])
@@ -257,9 +257,12 @@ def check_rows(
     return Checked(good, bad, ~broken)
 
 
-def _typed(column: pa.ChunkedArray, contract: ColumnContract, keep: bool) -> Typed:
-    if keep and contract.kind == "category" and _is_plain_dictionary(column):
+def _typed(column: pa.ChunkedArray, contract: ColumnContract, lean: bool) -> Typed:
+    if lean and contract.kind == "category" and _is_plain_dictionary(column):
         return Typed(column.combine_chunks(), np.zeros(len(column), bool))
+    if lean and contract.kind == "number" and not (contract.required or contract.exact):
+        if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+            return Typed(pa.array(floats_of(column)), np.zeros(len(column), bool))
     if not contract.exact:
         return convert(column, contract.kind)
     if pa.types.is_integer(column.type) and not pa.types.is_uint64(column.type):

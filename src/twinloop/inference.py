@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from twinloop.contract import Checked, Contract, check_rows, with_reason
-from twinloop.profile import Binning, Counter
+from twinloop.explaining import explain, no_explanation, typical_values
+from twinloop.profile import Counter, Reference
 from twinloop.scorer import Predictions, Scorer
 from twinloop.shadow import Agreement, Shadow
 from twinloop.tables import ContentDigest
@@ -45,24 +46,44 @@ class Scored:
 
 
 class BatchScorer:
-    """Checks, encodes, predicts and counts batches; it keeps no state, so threads may share it."""
+    """Checks, encodes, predicts and counts batches; it keeps no state, so threads may share it.
+
+    Parameters
+    ----------
+    scorer
+        In its compiled form.
+    contract, reference
+        What rows are held to, and what they are counted by.
+    key
+        Columns that tell rows apart.
+    stamp
+        Columns that are the same in every row: who answered.
+    explanations
+        How many features to name with each answer.
+    shadow
+        Who answers too.
+    """
 
     def __init__(
         self,
         scorer: Scorer,
         contract: Contract,
-        binning: Binning,
+        reference: Reference,
         key: tuple[str, ...],
         stamp: Mapping[str, pa.Scalar],
+        explanations: int = 0,
         shadow: Shadow | None = None,
     ) -> None:
         self._scorer = scorer
         self._contract = contract
-        self._counter = Counter(binning)
+        self._counter = Counter(reference.binning)
         self._key = key
         self._stamp = stamp
+        self._explanations = explanations
+        self._typical = typical_values(reference)
         self._shadow = shadow
-        answers = [pa.field(name, v.type) for name, v in scorer.no_answers().items()]
+        empty = scorer.no_answers() | no_explanation(scorer, explanations)
+        answers = [pa.field(name, v.type) for name, v in empty.items()]
         stamped = [pa.field(name, value.type) for name, value in stamp.items()]
         self.schema = pa.schema([*contract.arrow_schema("key", "time"), *answers, *stamped])
 
@@ -81,7 +102,7 @@ class BatchScorer:
         repeated : np.ndarray of bool, shape (n_rows,), or None
             Rows whose key was scored before; None: there are none.
         """
-        checked = check_rows(table, self._contract, roles=ROLES, keep_dictionaries=True)
+        checked = check_rows(table, self._contract, roles=ROLES, lean=True)
         good, kept = checked.good, checked.kept
         bad, at = checked.bad, np.flatnonzero(~kept)
         if repeated is not None:
@@ -96,16 +117,18 @@ class BatchScorer:
         X = self._scorer.encoding.encode(good)
         predictions = self._scorer.predict_matrix(X)
         cells = self._counter.count(X, predictions)
-        published = self._published(good, predictions)
+        published = self._published(good, predictions, X)
         if self._shadow is None:
             return Scored(published, bad, at, cells, digest)
         came = table if kept.all() else table.filter(pa.array(kept))
         said, agreement = self._shadow.answer(good, came, predictions)
         return Scored(published, bad, at, cells, digest, said, agreement)
 
-    def _published(self, good: pa.Table, predictions: Predictions) -> pa.Table:
+    def _published(self, good: pa.Table, predictions: Predictions, X: np.ndarray) -> pa.Table:
         columns = {n: good.column(n) for n in self.schema.names if n in good.schema.names}
         columns |= self._scorer.columns(predictions)
+        if self._explanations:
+            columns |= explain(self._scorer, X, self._explanations, self._typical)
         columns |= {n: pa.repeat(value, good.num_rows) for n, value in self._stamp.items()}
         return pa.table(columns).select(self.schema.names).cast(self.schema)
 

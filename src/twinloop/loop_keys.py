@@ -21,6 +21,9 @@ class Inference(Frozen):
     part_rows: int = Field(
         250_000, ge=1, description="Rows to a file; a killed run goes on after the last one"
     )
+    explanations: int = Field(
+        0, ge=0, description="How many features to name with each prediction, by contribution"
+    )
     shadow: float = Field(
         0.1, ge=0, le=1, description="Share of the rows that a challenger answers too, unpublished"
     )

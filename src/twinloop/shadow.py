@@ -94,9 +94,7 @@ class Shadow:
         """
         chosen = np.flatnonzero(self._chosen(good))
         roles = ("key", "time", "group", "feature")
-        checked = check_rows(
-            source.take(chosen), self.contract, roles=roles, keep_dictionaries=True
-        )
+        checked = check_rows(source.take(chosen), self.contract, roles=roles, lean=True)
         asked = chosen[checked.kept]
         named = [n for n in good.schema.names if n in self._names]
         rows = good.select(named).take(asked)

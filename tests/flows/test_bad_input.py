@@ -425,7 +425,7 @@ def test_few_bad_rows_are_set_aside(shop: Path) -> None:
     weights[:2], numbers[2:5] = ["heavy", "1e9"], ["", "203", "203"]
     frame.assign(weight=weights, order=numbers).to_csv(raw(shop) / "orders.csv", index=False)
     manifest = score_batch("shop")
-    kept = read_parquet(manifest.quarantine_place / "rows.parquet").to_pylist()
+    kept = read_parquet(manifest.quarantine_place / "part-00000.parquet").to_pylist()
     scored = read_parquet(manifest.place / "part-00000.parquet")
     assert {(row["order"], row[REASON]) for row in kept} == {
         ("200", "wrong_type:weight"),

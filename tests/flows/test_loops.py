@@ -38,7 +38,7 @@ def test_rerun_of_a_window_gives_the_same_bytes(home: Path) -> None:
     before = part.read_bytes()
     (first.place.parent / "manifest.json").unlink()
     part.unlink()
-    (first.place / "profile.json").unlink()
+    (first.place / "_profile.json").unlink()
     first.place.rmdir()
     again = score_batch("bikes", as_of=START + timedelta(days=1))
     assert not again.reused
