@@ -7,8 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.pieces import Chunk, Elsewhere, Piece, SourceBatch, Unreadable
-from tasks.selecting import Span, instants
+from tasks.pieces import Chunk, Elsewhere, Piece, SourceBatch, Unreadable, unreadable_row
+from tasks.selecting import Sieve
+
+_DAMAGE = (pa.ArrowException, OSError, ValueError)
 
 
 def read_footer(path: Path) -> pq.FileMetaData:
@@ -28,13 +30,24 @@ def read_footer(path: Path) -> pq.FileMetaData:
     return footer
 
 
+def read_schema(path: Path) -> pa.Schema:
+    """Return the columns of a file; raises what `read_footer` does, also for an unknown zone."""
+    schema = read_footer(path).schema.to_arrow_schema().remove_metadata()
+    for field in schema:
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            try:
+                pa.scalar(0, field.type).as_py()
+            except KeyError as err:
+                raise ValueError(f"column {field.name!r}: no time zone {field.type.tz!r}") from err
+    return schema
+
+
 def read_groups(
     path: Path,
     rows: int,
     columns: list[str],
     dictionary: list[str],
-    time: str | None,
-    span: Span | None,
+    sieve: Sieve | None,
 ) -> Iterator[Piece]:
     """Yield the rows of a file in batches that keep to row groups, their checksums verified.
 
@@ -48,9 +61,9 @@ def read_groups(
         Which to read; those that the file lacks are left out.
     dictionary
         Columns of text to be read as dictionaries.
-    time, span
-        Row groups are left unread where the footer says that all their times lie outside the span;
-        neither is needed where all are to be read.
+    sieve
+        Row groups whose times all lie outside the window are left unread; None: read all. Their
+        times are read, since the footer, where the least and the greatest are, has no checksum.
     """
     footer = read_footer(path)
     schema = footer.schema.to_arrow_schema()
@@ -65,15 +78,12 @@ def read_groups(
     ) as file:
         place = 0
         for i in range(footer.num_row_groups):
-            group = footer.row_group(i)
-            instant = None
-            if time is not None and span is not None and time in schema.names:
-                instant = _instant_elsewhere(group, schema.field(time), span)
-            if instant is None:
+            elsewhere = None if sieve is None else _elsewhere(file, i, rows, sieve)
+            if elsewhere is None:
                 yield from _read_group(path, file, i, place, rows, wanted or schema.names[:1])
             else:
-                yield Elsewhere(instant)
-            place += group.num_rows
+                yield elsewhere
+            place += footer.row_group(i).num_rows
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -90,29 +100,73 @@ def _read_group(
     end, reason = place + count, "its pages hold fewer rows than its footer says"
     try:
         for batch in file.iter_batches(rows, [group], columns, use_threads=False):
-            numbers = np.arange(place, place + batch.num_rows)
-            yield Chunk(SourceBatch(pa.Table.from_batches([batch]), str(path), numbers))
+            yield _checked(pa.Table.from_batches([batch]), str(path), place)
             place += batch.num_rows
-    except (pa.ArrowException, OSError, ValueError) as err:
+    except _DAMAGE as err:
         reason = str(err)
     if place < end:
         where = f"row group {group}: {reason}"
         yield Unreadable("unreadable_rows", str(path), place, end - place, where, where)
 
 
-def _instant_elsewhere(group: pq.RowGroupMetaData, field: pa.Field, span: Span) -> int | None:
-    """Return a time of a row group where all its rows lie on one side of a span, else None.
+def _checked(table: pa.Table, file: str, place: int) -> Chunk:
+    """Set rows aside that are not what their types say: no file's checksum vouches for its writer.
 
-    Every row must have a time: one without goes with the row before it, which is not read then.
+    Text may be no UTF-8, and a dictionary may lack what a row points to; both fail at use only.
     """
-    if not pa.types.is_timestamp(field.type):
+    numbers = np.arange(place, place + table.num_rows)
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        pass
+    else:
+        return Chunk(SourceBatch(table, file, numbers))
+    faults = dict[int, str]()
+    for name, column in zip(table.schema.names, table.columns, strict=True):
+        reason = f"column {name!r}: no valid {column.type}"
+        faults = dict.fromkeys(_faulty(column), reason) | faults
+    kept = np.delete(np.arange(table.num_rows), sorted(faults))
+    bad = [unreadable_row(file, place + i, reason) for i, reason in sorted(faults.items())]
+    columns = [_fresh(column.take(pa.array(kept))) for column in table.columns]
+    table = pa.table(columns, table.schema)
+    return Chunk(SourceBatch(table, file, numbers[kept]), tuple(bad))
+
+
+def _faulty(column: pa.ChunkedArray) -> list[int]:
+    """Return which rows of a column are not of its type, by looking at each if there are any."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return [i for i in range(len(column)) if not _is_valid(column.slice(i, 1))]
+    return []
+
+
+def _is_valid(cell: pa.ChunkedArray) -> bool:
+    try:
+        _plain(cell).validate(full=True)
+    except (pa.ArrowInvalid, pa.lib.ArrowIndexError):
+        return False
+    return True
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    is_encoded = pa.types.is_dictionary(column.type)
+    return column.cast(column.type.value_type) if is_encoded else column
+
+
+def _fresh(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Leave what no row points to out of a dictionary."""
+    is_encoded = pa.types.is_dictionary(column.type)
+    return _plain(column).cast(column.type) if is_encoded and len(column) else column
+
+
+def _elsewhere(file: pq.ParquetFile, group: int, rows: int, sieve: Sieve) -> Elsewhere | None:
+    if not set(sieve.columns) <= set(file.schema_arrow.names):
         return None
-    chunks = (group.column(i) for i in range(group.num_columns))
-    facts = next(c.statistics for c in chunks if c.path_in_schema == field.name)
-    if facts is None or not facts.has_min_max or not facts.has_null_count or facts.null_count:
-        return None
-    if facts.physical_type != "INT64":
-        return None
-    ends = pa.array([facts.min_raw, facts.max_raw], pa.int64()).cast(field.type)
-    first, last = instants(ends).to_pylist()
-    return first if first <= last and (last < span.start or first >= span.end) else None
+    batches = file.iter_batches(rows, [group], list(sieve.columns), use_threads=False)
+    try:
+        found = sieve.elsewhere(pa.Table.from_batches([b]) for b in batches)
+    except _DAMAGE:
+        return None  # whoever reads the group will tell
+    whole = found is not None and found.rows == file.metadata.row_group(group).num_rows
+    return found if whole else None

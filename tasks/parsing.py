@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from tasks.pieces import Chunk, SourceBatch, Unreadable, unreadable_row
-from tasks.quoting import Dialect
+from tasks.quoting import Dialect, Row
 
 # Bytes read at once, and the longest row there can be.
 _BLOCK = 2**20
@@ -132,8 +132,8 @@ class _Parser:
         table, bad = self._read(b"".join(rows[i].text for i in good))
         if table.num_rows + len(bad) != len(good):
             raise pa.ArrowInvalid(f"the rows from {place} on cannot be told apart")
-        bad = {good[i]: fault for i, fault in bad.items()}
-        bad |= {i: (row.fault, row.text) for i, row in enumerate(rows) if row.fault is not None}
+        bad = {good[i]: row for i, row in bad.items()}
+        bad |= {i: row for i, row in enumerate(rows) if row.fault is not None}
         return self._chunk(table, bad, place), len(rows), carried
 
     def _is_plain(self, block: bytes) -> bool:
@@ -145,14 +145,14 @@ class _Parser:
         text = block.rstrip(b"\r\n")
         return self.dialect.closes_quotes(text[1 + max(text.rfind(b"\n"), text.rfind(b"\r")) :])
 
-    def _read(self, block: bytes) -> tuple[pa.Table, dict[int, tuple[str, str]]]:
+    def _read(self, block: bytes) -> tuple[pa.Table, dict[int, Row]]:
         """Return the rows of as many values as there are names, and the fault of each other row."""
         wanted = self.columns or self.names[:1]
-        bad: dict[int, tuple[str, str]] = {}
+        bad: dict[int, Row] = {}
 
         def keep(row: pa_csv.InvalidRow) -> str:
             fault = f"{row.actual_columns} values where {row.expected_columns} were expected"
-            bad[row.number - 1] = (fault, row.text)
+            bad[row.number - 1] = Row(row.text.encode(), fault)
             return "skip"
 
         # An empty line before the block: Arrow would take a byte order mark off its beginning.
@@ -173,13 +173,11 @@ class _Parser:
         )
         return table, bad
 
-    def _chunk(self, table: pa.Table, bad: dict[int, tuple[str, bytes | str]], place: int) -> Chunk:
-        places = np.arange(place, place + table.num_rows + len(bad))
-        numbers = np.delete(places, sorted(bad))
-        return Chunk(
-            SourceBatch(table, self.file, numbers),
-            tuple(
-                unreadable_row(self.file, place + i, fault, text)
-                for i, (fault, text) in sorted(bad.items())
-            ),
-        )
+    def _chunk(self, table: pa.Table, bad: dict[int, Row], place: int) -> Chunk:
+        """Give rows their places; the first of the block has this one, `bad` counts from it."""
+        numbers = np.delete(np.arange(place, place + table.num_rows + len(bad)), sorted(bad))
+        unreadable = [
+            unreadable_row(self.file, place + i, row.fault or "", row.text)
+            for i, row in sorted(bad.items())
+        ]
+        return Chunk(SourceBatch(table, self.file, numbers), tuple(unreadable))

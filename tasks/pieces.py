@@ -73,12 +73,12 @@ def cannot_read(file: str, reason: str) -> SourceError:
     )
 
 
-def unreadable_row(file: str, number: int, reason: str, text: str | bytes) -> Unreadable:
+def unreadable_row(file: str, number: int, reason: str, text: bytes = b"") -> Unreadable:
     """Describe one row that could not be read; bytes that are no text are shown in escapes."""
-    if isinstance(text, bytes):
-        text = text[:_LONGEST_TEXT].decode("utf-8", "backslashreplace")
-    text = text.rstrip("\r\n")[:_LONGEST_TEXT]
-    return Unreadable("unreadable_row", file, number, 1, reason, text)
+    if not text:
+        return Unreadable("unreadable_row", file, number, 1, reason, reason)
+    shown = text[: 4 * _LONGEST_TEXT].decode("utf-8", "backslashreplace").rstrip("\r\n")
+    return Unreadable("unreadable_row", file, number, 1, reason, shown[:_LONGEST_TEXT])
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,19 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Rows left unread, since all lie on one side of the window; and a time on that side.
+    """Rows left unread, since all lie outside the window.
 
     Attributes
     ----------
-    instant
-        Microseconds since 1970, UTC.
+    first, last
+        Times of the first and of the last row that has one, microseconds since 1970, UTC.
+    rows
+        How many.
     """
 
-    instant: int
+    first: int
+    last: int
+    rows: int
 
 
 Piece = Chunk | Unreadable | Elsewhere

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tasks import decoding, parsing
 from tasks.pieces import Chunk, Piece, SourceBatch, Unreadable, cannot_read, is_csv
-from tasks.selecting import Span
+from tasks.selecting import Sieve
 from twinloop.errors import SourceError
 
 _TEXTS = pa.dictionary(pa.int32(), pa.string())
@@ -28,16 +28,14 @@ class Request:
         Which to read; None: all.
     dictionary
         Columns of text that come as dictionaries.
-    time, span
-        What is known, from a Parquet file's footer, to have its time outside the span need not be
-        read; None: read all.
+    sieve
+        What it shows to lie outside a window need not be read; None: read all.
     """
 
     rows: int
     columns: tuple[str, ...] | None = None
     dictionary: tuple[str, ...] = ()
-    time: str | None = None
-    span: Span | None = None
+    sieve: Sieve | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class OneTable:
 def _schema(path: Path) -> pa.Schema:
     if is_csv(str(path)):
         return pa.schema([(name, pa.string()) for name in parsing.read_header(path)])
-    return decoding.read_footer(path).schema.to_arrow_schema().remove_metadata()
+    return decoding.read_schema(path)
 
 
 def _unite(common: pa.Schema, schema: pa.Schema, path: Path) -> pa.Schema:
@@ -184,7 +182,7 @@ def _wanted_schema(schema: pa.Schema, request: Request) -> pa.Schema:
 def _read(path: Path, request: Request, names: list[str], dictionary: list[str]) -> Iterator[Piece]:
     if is_csv(str(path)):
         return parsing.read_rows(path, names)
-    return decoding.read_groups(path, request.rows, names, dictionary, request.time, request.span)
+    return decoding.read_groups(path, request.rows, names, dictionary, request.sieve)
 
 
 def _conform(chunk: Chunk, schema: pa.Schema) -> Chunk:

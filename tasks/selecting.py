@@ -56,6 +56,44 @@ def build_time(table: pa.Table, parts: TimeParts, name: str) -> pa.Table:
     return kept.append_column(name, times)
 
 
+@dataclass(frozen=True)
+class Sieve:
+    """Tells by the time alone which rows need not be read.
+
+    Attributes
+    ----------
+    columns
+        Those the time is made of.
+    parts
+        How it is put together; None where the only column is the time.
+    """
+
+    columns: tuple[str, ...]
+    parts: TimeParts | None
+    span: Span
+
+    def elsewhere(self, tables: Iterable[pa.Table]) -> Elsewhere | None:
+        """Return where rows lie if none is in the window, else None.
+
+        If the first row has no time it may belong anywhere: it goes with the row before it.
+        """
+        first = last = None
+        rows = 0
+        for table in filter(len, tables):
+            rows += len(table)
+            name = self.columns[0]
+            timed = table if self.parts is None else build_time(table, self.parts, name)
+            times = instants(timed.column(name))
+            if first is None and not times[0].is_valid:
+                return None
+            known = times.drop_null().to_numpy()
+            if self.span.holds(known).any():
+                return None
+            if len(known):
+                first, last = int(known[0]) if first is None else first, int(known[-1])
+        return None if first is None or last is None else Elsewhere(first, last, rows)
+
+
 def first_instant(pieces: Iterable[Piece], time: str) -> int | None:
     """Return the time of the first row that has one, None where no row has."""
     for piece in pieces:
@@ -103,7 +141,7 @@ def select(pieces: Iterable[Piece], time: str, span: Span, first: int) -> Iterat
 def _times(piece: Chunk | Elsewhere, time: str, start: int) -> tuple[int | None, np.ndarray]:
     """Return the first time in a piece, if there is any, and the time of each of its rows."""
     if isinstance(piece, Elsewhere):
-        return piece.instant, np.array([piece.instant])
+        return piece.first, np.array([piece.last])
     times = instants(piece.batch.table.column(time))
     known = times.drop_null() if times.null_count else times
     if times.null_count:
@@ -116,7 +154,7 @@ def _cut(chunk: Chunk, times: np.ndarray, start: int, span: Span) -> Iterator[Ch
     batch = chunk.batch
     unreadable = chunk.unreadable
     if unreadable:
-        places = np.searchsorted(batch.numbers, [u.number for u in unreadable])
+        places = np.searchsorted(batch.numbers, np.array([u.number for u in unreadable]))
         inside = span.holds(np.concatenate([[start], times])[places])
         unreadable = tuple(u for u, is_in in zip(unreadable, inside, strict=True) if is_in)
     mask = span.holds(times)

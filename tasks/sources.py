@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from tasks.pieces import Chunk, Piece, SourceBatch, Unreadable
 from tasks.reading import Files, OneTable, Request
-from tasks.selecting import Span, build_time, first_instant, select
+from tasks.selecting import Sieve, Span, build_time, first_instant, select
 from tasks.settings import settings
 from twinloop.data_keys import BundledSource, FilesSource, SimulatedSource, TimeParts
 from twinloop.errors import EmptyWindowError, SourceError, WorkloadError
@@ -189,20 +189,21 @@ def _read(
     if strict and source.broken:
         raise next(iter(source.broken.values())).error()
     require_columns(source.schema, _time_columns(workload), origin(workload))
-    span = first = None
-    if window is not None and workload.time is not None:
+    time, span, first = workload.time, None, None
+    if window is not None and time is not None:
+        span = Span.of(window)
         # The first rows may need it; nearly always it is in the first batch.
         times = _pieces(workload, source, Request(request.rows, _needed(workload, ())))
-        first = first_instant(times, workload.time)
-    if first is not None:
-        span = Span.of(window)
-        # Whoever wants all rows or none is to hear of damage outside the window too.
-        request = request if strict else replace(request, time=workload.time, span=span)
+        first = first_instant(times, time)
+        if not strict and first is not None:
+            # Whoever wants all rows or none is to hear of damage outside the window too.
+            sieve = Sieve(tuple(_time_columns(workload)), _time_parts(workload), span)
+            request = replace(request, sieve=sieve)
     pieces = _pieces(workload, source, request)
     if strict:
         pieces = _refusing(pieces)
-    if first is not None:
-        pieces = select(pieces, workload.time, span, first)
+    if time is not None and span is not None and first is not None:
+        pieces = select(pieces, time, span, first)
     return _flat(pieces, request.rows)
 
 
@@ -235,7 +236,7 @@ def _pieces(workload: Workload, source: Files | OneTable, request: Request) -> I
     """Yield a whole source, each row with its time."""
     parts = _time_parts(workload)
     for piece in source.pieces(request):
-        if parts is not None and isinstance(piece, Chunk):
+        if parts is not None and workload.time is not None and isinstance(piece, Chunk):
             table = build_time(piece.batch.table, parts, workload.time)
             yield replace(piece, batch=replace(piece.batch, table=table))
         else:
