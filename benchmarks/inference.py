@@ -44,10 +44,10 @@ TREES, DEPTH, FITTED = 300, 6, 50_000
 GROUP, BATCH = 131_072, 65_536
 ROUNDS = 3
 MOST_MEGABYTES, MOST_GROWTH = 600, 1.10
-WORKLOAD = f"""
+WORKLOAD = """
 name: mixed
 task: regression
-source: {{kind: files, path: "data/raw/*.parquet"}}
+source: {kind: files, path: "data/raw/*.parquet"}
 key: [row]
 target: y
 metric: rmse
@@ -229,7 +229,7 @@ def _twinloop(home: Path) -> Callable[[], object]:
     def run() -> None:
         shutil.rmtree(home / "data" / "lake", ignore_errors=True)
         manifest = scoring.publish(workload, version, None, "run")
-        assert manifest.scored == manifest.read == ROWS or "--memory" in sys.argv  # noqa: S101
+        assert manifest.scored == manifest.read == ROWS or "--memory" in sys.argv
 
     return run
 
@@ -324,7 +324,7 @@ def _memory(home: Path) -> list[frame.Figure]:
         with tempfile.TemporaryDirectory() as place:
             _lay_out(Path(place), rows)
             began = time.perf_counter()
-            done = subprocess.run(  # noqa: S603 - this very file
+            done = subprocess.run(
                 [sys.executable, __file__, "--memory", place], capture_output=True, check=True
             )
             peaks[rows] = json.loads(done.stdout.splitlines()[-1])

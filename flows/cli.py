@@ -139,6 +139,26 @@ def backfill(
 
 
 @app.command()
+def verify(workload: Ref, var: Var = None, json: Json = None) -> None:
+    """Read all published predictions again, and hold them byte for byte to their manifests."""
+    name = read_workload_name(workload, var)
+    _quiet()
+    from flows import report
+    from tasks.settings import load_workload
+    from tasks.verifying import verify_published
+    from twinloop.errors import StorageError
+
+    found = verify_published(load_workload(name))
+    report.verification(found)
+    _write(json, found)
+    if found.faults:
+        raise StorageError(
+            f"{len(found.faults)} published files of {found.workload!r} are not as written.",
+            f"Score their windows again: `twinloop score {name} --window START/END`.",
+        )
+
+
+@app.command()
 def watch(workload: Ref, as_of: AsOf = None, var: Var = None, json: Json = None) -> None:
     """Check what was scored lately for drift and harm, and say what to do."""
     name = read_workload_name(workload, var)

@@ -11,6 +11,7 @@ from rich.table import Table
 from tasks.checking import CheckResult
 from tasks.history import ChampionHistory, Runs
 from tasks.published import Manifest
+from tasks.verifying import Verification
 from twinloop import leaderboard
 from twinloop.drift import Decision
 from twinloop.leakage import Finding
@@ -91,6 +92,16 @@ def scoring(manifest: Manifest) -> None:
     say(f"predictions: {manifest.place}")
     if manifest.quarantined:
         say(f"quarantine:  {manifest.quarantine_place}")
+
+
+def verification(found: Verification) -> None:
+    """Print what was read again, and each file that is not as it was written."""
+    for fault in found.faults:
+        say(f"[bold]{escape(str(fault.path))}[/] {escape(fault.fault)}")
+    say(
+        f"{found.workload}: {found.outputs} outputs, {found.files} files, {found.rows} predictions, "
+        f"{found.size / 1e6:.1f} MB read; {len(found.faults) or 'no'} faults"
+    )
 
 
 def backfilled(window: Window, manifest: Manifest | None) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -157,32 +156,3 @@ def read_published(manifest: Manifest, columns: list[str] | None = None) -> pa.T
             )
         tables.append(storage.read_parquet(manifest.place / stored.name, columns))
     return pa.concat_tables(tables)
-
-
-def faults(workload: Workload) -> Iterator[tuple[Path, str]]:
-    """Read all that is published, byte for byte, and yield what is not as it was written."""
-    for home in sorted((settings().lake(workload) / PREDICTIONS).glob("*")):
-        for folder in sorted(p for p in home.glob("[!.]*") if p.is_dir()):
-            yield from _faults_of(folder / OWN_MANIFEST)
-        manifest = read_manifest(home / MANIFEST)
-        if manifest is None:
-            yield home / MANIFEST, "is missing, damaged, or of an older release"
-            continue
-        own = read_manifest(manifest.place / OWN_MANIFEST)
-        if own is None or own.files != manifest.files:
-            yield home / MANIFEST, f"does not tell what {manifest.folder!r} holds"
-
-
-def _faults_of(path: Path) -> Iterator[tuple[Path, str]]:
-    manifest = read_manifest(path)
-    if manifest is None or manifest.place != path.parent:
-        yield path, "is missing, damaged, or of an older release"
-        return
-    for place in PLACES:
-        folder, known = manifest.place_of(place), {OWN_MANIFEST}
-        for stored in [s for p, s in manifest.files if p == place]:
-            known.add(stored.name)
-            if fault := stored.fault(folder):
-                yield folder / stored.name, fault
-        for stray in sorted(p for p in folder.glob("*") if p.name not in known):
-            yield stray, "is not of this output"

@@ -86,12 +86,7 @@ def score_rows(
     SourceError
         If the source changed while it was read.
     """
-    with alone(workload, window):
-        fingerprint = sources.fingerprint(workload)
-        manifest = _already(workload, window, _name(_rules(workload, champion), fingerprint))
-        if manifest is None:
-            shadow = _shadow(workload, champion)
-            manifest = publish(workload, champion, window, run.run_id, shadow)
+    manifest = publish(workload, champion, window, run.run_id, _challenger(workload, champion))
     run.log(_log_plan(manifest, champion))
     return manifest
 
@@ -139,7 +134,7 @@ def _already(workload: Workload, window: Window | None, plan: str) -> Manifest |
     return manifest.model_copy(update={"reused": True})
 
 
-def _shadow(workload: Workload, champion: ServedVersion) -> ServedVersion | None:
+def _challenger(workload: Workload, champion: ServedVersion) -> ServedVersion | None:
     """Return the version that answers beside the champion, if there is one to be heard."""
     if workload.inference.shadow == 0 or workload.sandbox:
         return None
@@ -167,8 +162,23 @@ def publish(
     challenger
         Version that answers a share of the rows in shadow.
     """
-    fingerprint = sources.fingerprint(workload)
-    rules = _rules(workload, champion)
+    with alone(workload, window):
+        fingerprint, rules = sources.fingerprint(workload), _rules(workload, champion)
+        manifest = _already(workload, window, _name(rules, fingerprint))
+        if manifest is None:
+            manifest = _score(workload, champion, window, run_id, challenger, fingerprint, rules)
+    return manifest
+
+
+def _score(
+    workload: Workload,
+    champion: ServedVersion,
+    window: Window | None,
+    run_id: str,
+    challenger: ServedVersion | None,
+    fingerprint: str,
+    rules: dict[str, Any],
+) -> Manifest:
     plan = _name(rules, fingerprint)
     draft = Draft(workload, window, plan)
     loaded = load_version(champion, workload.trusted)
