@@ -297,6 +297,29 @@ def test_only_the_columns_asked_for_are_read(raw: Path, workload: Workload, name
         assert table.schema.names == expected
 
 
+@pytest.mark.parametrize("hour", ["1e300", "inf", "-9999999", "99999999999"])
+def test_an_hour_beyond_all_days_is_no_time(raw: Path, workload: Workload, hour: str) -> None:
+    """The row goes with the one before it, for the contract to name."""
+    (raw / "a.csv").write_text(f"day,hr,y\n2024-01-01,1,0\n2024-01-01,{hour},1\n")
+    files = {"kind": "files", "path": f"{raw}/*", "time_from": {"date": "day", "hour": "hr"}}
+    made = Workload.model_validate(workload.model_dump() | {"source": files})
+    (piece,) = sources.read_pieces(made, window_of(0, 4), 10)
+    assert isinstance(piece, SourceBatch)
+    assert piece.table.column("at").to_pylist() == [START + timedelta(hours=1), None]
+
+
+def test_a_window_without_rows_is_told_of_a_broken_source_too(
+    raw: Path, workload: Workload
+) -> None:
+    """The error names the times that can be read, and written."""
+    micros = [int(START.timestamp() * 1e6), None, 2**62]
+    at = pa.array(micros, pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"at": at, "y": [0, 1, 2]}), raw / "a.parquet")
+    (raw / "b.parquet").write_bytes(b"PAR1")
+    error = sources.no_rows(workload, window_of(5, 6))
+    assert "from 2024-01-01 00:00 to 2024-01-01 00:00 UTC" in str(error)
+
+
 def test_a_source_without_files_is_read_alike() -> None:
     """Simulated rows have places too, and say where they come from."""
     made = Workload.model_validate(
