@@ -7,7 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.pieces import Chunk, Elsewhere, Piece, SourceBatch, Unreadable, unreadable_row
+from tasks.pieces import (
+    Chunk,
+    Elsewhere,
+    Piece,
+    SourceBatch,
+    Unreadable,
+    on_one_line,
+    unreadable_row,
+)
 from tasks.selecting import Sieve
 
 _DAMAGE = (pa.ArrowException, OSError, ValueError)
@@ -103,7 +111,7 @@ def _read_group(
             yield _checked(pa.Table.from_batches([batch]), str(path), place)
             place += batch.num_rows
     except _DAMAGE as err:
-        reason = str(err)
+        reason = on_one_line(err)
     if place < end:
         where = f"row group {group}: {reason}"
         yield Unreadable("unreadable_rows", str(path), place, end - place, where, where)

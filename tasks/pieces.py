@@ -73,6 +73,11 @@ def cannot_read(file: str, reason: str) -> SourceError:
     )
 
 
+def on_one_line(error: Exception) -> str:
+    """Return what an error says, which with Arrow may end in a new line."""
+    return " ".join(str(error).split())
+
+
 def unreadable_row(file: str, number: int, reason: str, text: bytes = b"") -> Unreadable:
     """Describe one row that could not be read; bytes that are no text are shown in escapes."""
     if not text:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks import decoding, parsing
-from tasks.pieces import Chunk, Piece, SourceBatch, Unreadable, cannot_read, is_csv
+from tasks.pieces import Chunk, Piece, SourceBatch, Unreadable, cannot_read, is_csv, on_one_line
 from tasks.selecting import Sieve
 from twinloop.errors import SourceError
 
@@ -71,7 +71,7 @@ class Files:
             try:
                 found = _schema(path)
             except (pa.ArrowException, OSError, ValueError) as err:
-                faults[path] = str(err)
+                faults[path] = on_one_line(err)
             else:
                 schema = _unite(schema, found, path)
         broken = _describe(paths, faults)
@@ -204,4 +204,4 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as err:
-        raise cannot_read(str(path), str(err)) from err
+        raise cannot_read(str(path), on_one_line(err)) from err

@@ -14,6 +14,7 @@ from twinloop.tables import convert
 from twinloop.window import Window
 
 _TIME = pa.timestamp("us", tz="UTC")
+_MOST_HOURS = 1e6
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,14 @@ def instants(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def build_time(table: pa.Table, parts: TimeParts, name: str) -> pa.Table:
-    """Put the time of each row together, in place of a column of that name."""
+    """Put the time of each row together, in place of a column of that name.
+
+    Where the hour is beyond all days, there is no time.
+    """
     times = convert(table.column(parts.date), "timestamp").values
     if parts.hour is not None:
         hours = convert(table.column(parts.hour), "number").values.to_pandas()
+        hours = hours.where(hours.abs() < _MOST_HOURS)
         moved = times.to_pandas() + pd.to_timedelta(hours, unit="h")
         times = pa.array(moved.dt.tz_convert(None).to_numpy("datetime64[us]")).cast(_TIME)
     kept = table.drop_columns([c for c in (name,) if c in table.schema.names])

@@ -88,6 +88,45 @@ def test_a_broken_row_is_named_with_its_text(
     assert read() == ([(0, 0), (2, 2)], [broken])
 
 
+@pytest.mark.parametrize(
+    ("content", "rows", "broken"),
+    [
+        (b'a,"0\n' + lines(1) + b'b"\n' + lines(3), [(1, 1), (3, 3)], [(0, 'a,"0'), (2, 'b"')]),
+        (b'a,"0\n' + lines(1) + b'b",2\n', [(1, 1), (2, 2)], [(0, 'a,"0')]),
+        (lines(0) + b'a,"1\n\n', [(0, 0)], [(1, 'a,"1')]),
+        (lines(0) + b'a,"1', [(0, 0)], [(1, 'a,"1')]),
+    ],
+)
+def test_an_unclosed_quote_takes_no_rows_with_it(
+    raw: Path,
+    read: Read,
+    content: bytes,
+    rows: list[tuple[int, int]],
+    broken: list[tuple[int, str]],
+) -> None:
+    """Not where another quote would close it lines later, and not at the end of the file."""
+    (raw / "a.csv").write_bytes(HEAD + content)
+    found, unreadable = read()
+    assert found == rows
+    assert [(u.number, u.text) for u in unreadable] == broken
+
+
+def test_training_hears_of_damage_outside_its_window(raw: Path, workload: Workload) -> None:
+    """Whoever wants all rows or none wants a sound source."""
+    hours = [0, 1, 8, 9]
+    table = pa.table({"at": [START + timedelta(hours=h) for h in hours], "y": hours})
+    path = raw / "a.parquet"
+    pq.write_table(table, path, row_group_size=2, write_page_checksum=True, use_dictionary=False)
+    column = pq.read_metadata(path).row_group(1).column(1)
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"row 2 \(the first one is 0\): row group 1: "):
+        sources.read_window(workload, window_of(0, 4))
+    (piece,) = sources.read_pieces(workload, window_of(0, 4), 10)
+    assert isinstance(piece, SourceBatch)
+
+
 @pytest.mark.parametrize("size", [16, 40, 64, 2**20])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_rows_are_the_same_however_a_file_is_cut_into_blocks(
@@ -177,6 +216,20 @@ def test_a_csv_file_without_header_is_broken(raw: Path, read: Read, workload: Wo
         sources.has_rows(workload, window_of(0, 9))
 
 
+def test_damage_is_told_on_one_line(raw: Path, read: Read, workload: Workload) -> None:
+    """Whatever Arrow says; a report of it is a list."""
+    write = pa.table({"at": [START], "y": [1]})
+    pq.write_table(write, raw / "a.parquet")
+    pq.write_table(write, raw / "b.parquet")
+    content = bytearray((raw / "a.parquet").read_bytes())
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    content[footer:-8] = bytes([0x15] * (len(content) - 8 - footer))
+    (raw / "a.parquet").write_bytes(content)
+    _, (broken,) = read()
+    assert "thrift" in broken.reason
+    assert "\n" not in broken.reason + str(broken.error())
+
+
 def test_a_source_of_broken_files_alone_is_refused(raw: Path, read: Read) -> None:
     """Where nothing can be read there is nothing to go on with."""
     (raw / "a.csv").write_bytes(b"")
@@ -242,6 +295,29 @@ def test_only_the_columns_asked_for_are_read(raw: Path, workload: Workload, name
         assert piece.table.schema.names == expected
         (table,) = sources.read_batches(workload, None, 10, columns=columns)
         assert table.schema.names == expected
+
+
+@pytest.mark.parametrize("hour", ["1e300", "inf", "-9999999", "99999999999"])
+def test_an_hour_beyond_all_days_is_no_time(raw: Path, workload: Workload, hour: str) -> None:
+    """The row goes with the one before it, for the contract to name."""
+    (raw / "a.csv").write_text(f"day,hr,y\n2024-01-01,1,0\n2024-01-01,{hour},1\n")
+    files = {"kind": "files", "path": f"{raw}/*", "time_from": {"date": "day", "hour": "hr"}}
+    made = Workload.model_validate(workload.model_dump() | {"source": files})
+    (piece,) = sources.read_pieces(made, window_of(0, 4), 10)
+    assert isinstance(piece, SourceBatch)
+    assert piece.table.column("at").to_pylist() == [START + timedelta(hours=1), None]
+
+
+def test_a_window_without_rows_is_told_of_a_broken_source_too(
+    raw: Path, workload: Workload
+) -> None:
+    """The error names the times that can be read, and written."""
+    micros = [int(START.timestamp() * 1e6), None, 2**62]
+    at = pa.array(micros, pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"at": at, "y": [0, 1, 2]}), raw / "a.parquet")
+    (raw / "b.parquet").write_bytes(b"PAR1")
+    error = sources.no_rows(workload, window_of(5, 6))
+    assert "from 2024-01-01 00:00 to 2024-01-01 00:00 UTC" in str(error)
 
 
 def test_a_source_without_files_is_read_alike() -> None:
