@@ -48,9 +48,9 @@ def refuse_disagreement(plain: Scorer, fast: Scorer, table: pa.Table) -> None:
     if wanted.probability is None or found.probability is None:
         _refuse("numbers", _apart(wanted.value, found.value), wanted.value, found.value, table)
         return
-    apart = _apart(wanted.probability, found.probability).any(axis=1)
+    apart = np.logical_or.reduce(_apart(wanted.probability, found.probability), axis=1)
     _refuse("probabilities", apart, wanted.probability, found.probability, table)
-    other = np.not_equal(wanted.value, found.value) & ~_tied(wanted, found, plain)
+    other = (wanted.value != found.value) & ~_tied(wanted, found, plain)
     _refuse("classes", other, wanted.value, found.value, table)
 
 
