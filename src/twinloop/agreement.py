@@ -48,10 +48,10 @@ def refuse_disagreement(plain: Scorer, fast: Scorer, table: pa.Table) -> None:
     if wanted.probability is None or found.probability is None:
         _refuse("numbers", _apart(wanted.value, found.value), wanted.value, found.value, table)
         return
-    apart = _apart(wanted.probability, found.probability).any(axis=1)
+    apart = np.logical_or.reduce(_apart(wanted.probability, found.probability), axis=1)
     _refuse("probabilities", apart, wanted.probability, found.probability, table)
-    decided = (wanted.value != found.value) & ~_tied(wanted, found, plain)
-    _refuse("classes", decided, wanted.value, found.value, table)
+    other = (wanted.value != found.value) & ~_tied(wanted, found, plain)
+    _refuse("classes", other, wanted.value, found.value, table)
 
 
 def _apart(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -59,7 +59,8 @@ def _apart(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         near = np.abs(found - wanted) <= MOST_APART * np.maximum(1.0, np.abs(wanted))
     same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
-    return ~(same | (near & np.isfinite(wanted)))
+    far: np.ndarray = ~(same | (near & np.isfinite(wanted)))
+    return far
 
 
 def _tied(wanted: Predictions, found: Predictions, plain: Scorer) -> np.ndarray:

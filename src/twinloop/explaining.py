@@ -37,7 +37,8 @@ def typical_values(reference: Reference) -> Typical:
 
     A median is the edge of a bin next to it, which in most cases it is itself.
     """
-    values, shares = [], []
+    values: list[float] = []
+    shares = []
     columns = zip(reference.binning.columns, reference.whole.columns, strict=True)
     # The last column is the prediction.
     for binned, counted in list(columns)[:-1]:
@@ -46,7 +47,8 @@ def typical_values(reference: Reference) -> Typical:
             values.append(np.nan)
         else:
             # Codes have no edges.
-            values.append(_median(counts, binned.edges) if binned.edges else counts.argmax())
+            code = float(counts.argmax())
+            values.append(_median(counts, binned.edges) if binned.edges else code)
         rows = counted.shares()
         shares.append(np.empty(0) if binned.edges else rows / max(rows.sum(), 1.0))
     return Typical(np.array(values, np.float32), tuple(shares))

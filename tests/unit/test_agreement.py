@@ -90,8 +90,8 @@ def test_another_class_passes_only_where_it_is_a_tie(off: float, refused: bool) 
 def test_what_is_no_number_agrees_with_itself_alone(one: float, other: float) -> None:
     """Nothing is near an infinite answer but itself."""
 
-    def says(value: float) -> Any:
-        predictor = SimpleNamespace(predict=lambda X: np.full(len(X), value))
+    def says(value: float) -> Scorer:
+        predictor: Any = SimpleNamespace(predict=lambda X: np.full(len(X), value))
         return replace(fitted("linear", "number"), predictor=predictor)
 
     rows = learned("number")[0]
