@@ -65,8 +65,8 @@ def main() -> int:
         samples = frame.interleave(ways, rounds=ROUNDS)
         frame.show_samples(samples)
         figures = _compare(samples)
-        figures.append(_profile_share(home))
-        figures += _memory(home)
+        figures.append(_profile_share())
+        figures += _memory()
     return frame.finish("inference", figures)
 
 
@@ -224,7 +224,7 @@ def _twinloop(home: Path) -> Callable[[], object]:
     version, loaded = _model()
     workload = load_workload("mixed")
     # The model comes from memory; loading one from MLflow takes milliseconds, whatever the rows.
-    scoring.load_version = lambda *_: loaded
+    setattr(scoring, "load_version", lambda *_: loaded)  # noqa: B010 - types know better
 
     def run() -> None:
         shutil.rmtree(home / "data" / "lake", ignore_errors=True)
@@ -292,7 +292,7 @@ def _pyfunc(home: Path) -> Callable[[], object]:
 # -- the profile, and memory -----------------------------------------------------------------------
 
 
-def _profile_share(home: Path) -> frame.Figure:
+def _profile_share() -> frame.Figure:
     """Measure what counting adds to a batch."""
     from twinloop.inference import BatchScorer
     from twinloop.profile import Counter
@@ -317,7 +317,7 @@ def _profile_share(home: Path) -> frame.Figure:
     )
 
 
-def _memory(home: Path) -> list[frame.Figure]:
+def _memory() -> list[frame.Figure]:
     sizes = [1_000_000, 10_000_000, *([30_000_000] if "--full" in sys.argv else [])]
     peaks = {}
     for rows in sizes:

@@ -99,8 +99,8 @@ def verification(found: Verification) -> None:
     for fault in found.faults:
         say(f"[bold]{escape(str(fault.path))}[/] {escape(fault.fault)}")
     say(
-        f"{found.workload}: {found.outputs} outputs, {found.files} files, {found.rows} predictions, "
-        f"{found.size / 1e6:.1f} MB read; {len(found.faults) or 'no'} faults"
+        f"{found.workload}: {found.rows} predictions in {found.outputs} outputs, {found.files} "
+        f"files, {found.size / 1e6:.1f} MB; {len(found.faults) or 'no'} faults"
     )
 
 

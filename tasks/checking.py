@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from tasks import sources
 from tasks.estimators import check_estimators, own_estimators
-from tasks.preparing import refuse_too_many_bad, training_window
+from tasks.preparing import count_reasons, refuse_too_many_bad, training_window
 from tasks.settings import settings
 from tasks.validating import split_table
 from twinloop.cleaning import clean
@@ -65,7 +65,8 @@ def check_workload(workload: Workload, window: Window | None, as_of: datetime) -
     raw = sources.read_window(workload, span)
     contract = infer_contract(raw, workload, origin)
     checked = check_rows(raw, contract)
-    refuse_too_many_bad(checked, raw.num_rows, workload, origin)
+    bad = checked.bad
+    refuse_too_many_bad(bad.num_rows, raw.num_rows, *count_reasons(bad), workload, origin)
     table = clean(checked.good, contract, workload, origin).table
     target = learn_target(table, workload)
     split = split_table(table, target, workload)

@@ -212,6 +212,7 @@ class Draft:
     """
 
     def __init__(self, workload: Workload, window: Window | None, plan: str) -> None:
+        self.plan = plan
         self._homes = {place: home_of(workload.id, place, window) for place in PLACES}
         self._aside = self._homes[PREDICTIONS] / f".{plan[:16]}"
 
@@ -223,13 +224,7 @@ class Draft:
         challenger
             Version that answers in shadow: parts that another one answered are made again.
         """
-        for left in [p for home in self._homes.values() for p in home.glob(".*")]:
-            if left != self._aside:
-                _remove(left)
-        # Of a run that was killed while it gave names.
-        for left in [p for place in (QUARANTINE, SHADOW) for p in self._homes[place].glob("*")]:
-            if not (self._homes[PREDICTIONS] / left.name / OWN_MANIFEST).is_file():
-                _remove(left)
+        self._tidy(self._aside)
         found: list[Part] = []
         for receipt in sorted(self._aside.glob(_RECEIPTS)):
             part = _read_part(receipt)
@@ -276,15 +271,24 @@ class Draft:
             for place in (QUARANTINE, SHADOW, PREDICTIONS):
                 _put_in_place(self._aside / place, self._homes[place] / manifest.folder)
         storage.write_text(self._homes[PREDICTIONS] / MANIFEST, manifest.text())
-        _remove(self._aside)
+        self.discard()
         return manifest
 
     def discard(self) -> None:
-        """Remove what was written."""
-        _remove(self._aside)
+        """Remove what was written, here and by runs that were killed; what is published stays."""
+        self._tidy(None)
         for home in self._homes.values():
             with suppress(OSError):
                 home.rmdir()  # if nothing else is there
+
+    def _tidy(self, kept: Path | None) -> None:
+        for left in [p for home in self._homes.values() for p in home.glob(".*")]:
+            if left != kept:
+                _remove(left)
+        # Of a run that was killed while it gave names.
+        for left in [p for place in (QUARANTINE, SHADOW) for p in self._homes[place].glob("*")]:
+            if not (self._homes[PREDICTIONS] / left.name / OWN_MANIFEST).is_file():
+                _remove(left)
 
     def _receipt(self, number: int) -> Path:
         return self._aside / f"_part-{number:05d}.json"

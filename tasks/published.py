@@ -139,7 +139,18 @@ def published(workload: Workload) -> list[Manifest]:
     return found
 
 
-def read_published(manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
+def overlapping(workload: Workload, window: Window | None) -> list[Manifest]:
+    """Return what is published of windows that share time with one; None: of all windows."""
+    return [
+        m
+        for m in published(workload)
+        if window is None
+        or m.window is None
+        or (m.window.start < window.end and m.window.end > window.start)
+    ]
+
+
+def read_published(manifest: Manifest) -> pa.Table:
     """Read all predictions of a window, each file held to its digest.
 
     Raises
@@ -147,12 +158,27 @@ def read_published(manifest: Manifest, columns: list[str] | None = None) -> pa.T
     StorageError
         If a file is missing or damaged.
     """
-    tables = []
-    for stored in manifest.predictions:
-        if fault := stored.fault(manifest.place):
+    return _read(manifest, PREDICTIONS, manifest.predictions)
+
+
+def read_shadow(manifest: Manifest) -> pa.Table:
+    """Read all that a challenger said of a window, each file held to its digest.
+
+    Raises
+    ------
+    StorageError
+        If a file is missing or damaged.
+    """
+    return _read(manifest, SHADOW, manifest.shadow)
+
+
+def _read(manifest: Manifest, place: str, files: tuple[Stored, ...]) -> pa.Table:
+    folder, tables = manifest.place_of(place), []
+    for stored in files:
+        if fault := stored.fault(folder):
             raise StorageError(
-                f"{str(manifest.place / stored.name)!r} {fault}.",
-                "Remove the window's manifest.json and score it again.",
+                f"{str(folder / stored.name)!r} {fault}.",
+                f"Score its window again: `twinloop score {manifest.workload} --window ...`.",
             )
-        tables.append(storage.read_parquet(manifest.place / stored.name, columns))
+        tables.append(storage.read_parquet(folder / stored.name))
     return pa.concat_tables(tables)

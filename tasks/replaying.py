@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 
 from tasks import sources
+from tasks.labelling import find_labels
 from tasks.metering import step
 from tasks.published import PLACES, Manifest
 from tasks.registry import clear_champion
 from tasks.settings import settings
 from tasks.tracking import TrackedRun, client, experiment_id
-from tasks.watching import find_labels
 from twinloop.errors import EmptyWindowError, WorkloadError
 from twinloop.evaluation import METRICS
 from twinloop.logplan import Metric, Plot, Tag, Text

@@ -164,10 +164,12 @@ def publish(
     """
     with alone(workload, window):
         fingerprint, rules = sources.fingerprint(workload), _rules(workload, champion)
-        manifest = _already(workload, window, _name(rules, fingerprint))
-        if manifest is None:
-            manifest = _score(workload, champion, window, run_id, challenger, fingerprint, rules)
-    return manifest
+        draft = Draft(workload, window, _name(rules, fingerprint))
+        manifest = _already(workload, window, draft.plan)
+        if manifest is not None:
+            draft.discard()  # a run may have been killed between its last two steps
+            return manifest
+        return _score(workload, champion, window, run_id, challenger, fingerprint, rules, draft)
 
 
 def _score(
@@ -178,9 +180,8 @@ def _score(
     challenger: ServedVersion | None,
     fingerprint: str,
     rules: dict[str, Any],
+    draft: Draft,
 ) -> Manifest:
-    plan = _name(rules, fingerprint)
-    draft = Draft(workload, window, plan)
     loaded = load_version(champion, workload.trusted)
     shadow = None if challenger is None else _loaded_shadow(workload, challenger)
     named = challenger.version if challenger is not None and shadow is not None else ""
@@ -200,7 +201,7 @@ def _score(
         version=champion,
         folder=f"v{champion.version}-{_name(rules, content)[:12]}",
         fingerprint=fingerprint,
-        plan=plan,
+        plan=draft.plan,
         input_digest=content,
         read=read,
         scored=read - quarantined,

@@ -140,8 +140,9 @@ def read_pieces(
 
 
 def has_rows(workload: Workload, window: Window) -> bool:
-    """Tell whether any row falls into a window."""
-    return next(read_batches(workload, window, _READ_ROWS), None) is not None
+    """Tell whether any row that can be read falls into a window."""
+    pieces = read_pieces(workload, window, _READ_ROWS, columns=())
+    return any(isinstance(piece, SourceBatch) for piece in pieces)
 
 
 def no_rows(workload: Workload, window: Window | None) -> EmptyWindowError:

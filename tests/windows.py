@@ -132,7 +132,7 @@ def main() -> None:
     A process forked from one that has everything imported is there in milliseconds.
     """
     model = loaded()
-    scoring.load_version = lambda *_: model
+    setattr(scoring, "load_version", lambda *_: model)  # noqa: B010 - types know better
     print("ready", flush=True)
     for _ in sys.stdin:
         child = os.fork()

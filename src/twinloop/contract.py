@@ -260,9 +260,9 @@ def check_rows(
 def _typed(column: pa.ChunkedArray, contract: ColumnContract, lean: bool) -> Typed:
     if lean and contract.kind == "category" and _is_plain_dictionary(column):
         return Typed(column.combine_chunks(), np.zeros(len(column), bool))
-    if lean and contract.kind == "number" and not (contract.required or contract.exact):
-        if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-            return Typed(pa.array(floats_of(column)), np.zeros(len(column), bool))
+    numbers = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    if lean and numbers and contract.kind == "number" and not (contract.required or contract.exact):
+        return Typed(pa.array(floats_of(column)), np.zeros(len(column), bool))
     if not contract.exact:
         return convert(column, contract.kind)
     if pa.types.is_integer(column.type) and not pa.types.is_uint64(column.type):

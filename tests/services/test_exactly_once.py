@@ -50,6 +50,11 @@ class Scoring:
         """Wait for its end."""
         return int(self._line())
 
+    def stop(self) -> None:
+        """End the process that starts the others."""
+        self.process.kill()
+        self.process.communicate()
+
     def clear(self) -> None:
         """Forget all output."""
         shutil.rmtree(self.home / "data" / "lake", ignore_errors=True)
@@ -60,7 +65,7 @@ def scoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scoring]:
     """Provide a home whose window has many parts."""
     found = Scoring(make_home(tmp_path_factory.mktemp("home"), dirty_orders()))
     yield found
-    found.process.kill()
+    found.stop()
 
 
 @pytest.fixture
@@ -151,4 +156,4 @@ def test_two_runs_at_once_publish_one_output(
         assert [each.status() for each in (scoring, other)] == [0, 0]
         assert files(scoring.home) == wanted
     finally:
-        other.process.kill()
+        other.stop()

@@ -1,0 +1,137 @@
+"""Labelling: published predictions joined with the truth, once it has come."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from tasks import sources
+from tasks.fitting import loss_blocks
+from tasks.published import Manifest, overlapping, read_published, read_shadow
+from tasks.registry import ServedVersion, find_version, load_version
+from twinloop.contract import check_rows, duplicated
+from twinloop.errors import EmptyWindowError
+from twinloop.scorer import Predictions, Target
+from twinloop.window import Window
+from twinloop.workload import Workload
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Published predictions whose truth has come.
+
+    Attributes
+    ----------
+    y : np.ndarray, shape (n_rows,)
+        Numbers, or codes of classes.
+    predictions
+        Of the same rows.
+    blocks : np.ndarray of int64, shape (n_rows,)
+        Day of each row, or the like.
+    """
+
+    y: np.ndarray
+    predictions: Predictions
+    blocks: np.ndarray
+
+
+def find_labels(
+    workload: Workload, window: Window | None, champion: ServedVersion | None = None
+) -> Labelled | None:
+    """Join published predictions of a window with the truth, by key.
+
+    Parameters
+    ----------
+    workload
+        Its key joins; without one there is nothing to join by.
+    window
+        Rows of this span only.
+    champion
+        Predictions of this version only; None: of whichever scored.
+
+    Returns
+    -------
+    Labelled or None
+        None where no row has both.
+    """
+    if not workload.key:
+        return None
+    found = [m for m in overlapping(workload, window) if champion in (None, m.version)]
+    truth = _truth(workload, window, found[-1].version) if found else None
+    if truth is None:
+        return None
+    scored = pa.concat_tables([read_published(m) for m in found])
+    return _join(workload, scored, truth, found[-1].version)
+
+
+def find_shadow_labels(
+    workload: Workload, window: Window | None
+) -> tuple[Labelled, Labelled] | None:
+    """Join what the champion and its challenger said of the same rows with the truth.
+
+    Returns
+    -------
+    tuple of Labelled and Labelled, or None
+        The champion's first; None where no row has all three. Of several pairs of versions the one
+        of the newest window counts.
+    """
+    found = [m for m in overlapping(workload, window) if m.shadow] if workload.key else []
+    if not found:
+        return None
+    last = found[-1]
+    found = [m for m in found if _pair(m) == _pair(last)]
+    truth = _truth(workload, window, last.version)
+    if truth is None:
+        return None
+    theirs = pa.concat_tables([read_shadow(m) for m in found])
+    ours = pa.concat_tables([read_published(m) for m in found]).join(
+        theirs.select(list(workload.key)), list(workload.key), join_type="left semi"
+    )
+    pair = (
+        _join(workload, ours, truth, last.version),
+        _join(workload, theirs, truth, find_version(workload, last.challenger)),
+    )
+    return None if pair[0] is None or pair[1] is None else (pair[0], pair[1])
+
+
+def _pair(manifest: Manifest) -> tuple[str, str]:
+    return manifest.version.version, manifest.challenger
+
+
+def _truth(workload: Workload, window: Window | None, version: ServedVersion) -> pa.Table | None:
+    """Read keys and labels of a window, one row a key, as far as they keep the contract."""
+    try:
+        raw = sources.read_window(workload, window)
+    except EmptyWindowError:
+        return None
+    if workload.target not in raw.schema.names:
+        return None
+    contract = load_version(version, workload.trusted).contract
+    good = check_rows(raw, contract, roles=("key", "time", "target")).good
+    good = good.filter(good.column(workload.target).is_valid())
+    good = good.filter(pa.array(~duplicated(good, workload.key)))
+    return good.select([*workload.key, workload.target]) if good.num_rows else None
+
+
+def _join(
+    workload: Workload, said: pa.Table, truth: pa.Table, version: ServedVersion
+) -> Labelled | None:
+    """Join what a version said with the truth; of several rows with one key the first counts."""
+    said = said.filter(pa.array(~duplicated(said, workload.key)))
+    joined = said.join(truth, list(workload.key), join_type="inner", use_threads=False)
+    if joined.num_rows == 0:
+        return None
+    target = load_version(version, workload.trusted).scorer.target
+    y = target.encode(joined.column(target.name))
+    return Labelled(y, _predictions(joined, target), loss_blocks(joined, workload))
+
+
+def _predictions(table: pa.Table, target: Target) -> Predictions:
+    if target.task == "regression":
+        return Predictions(table.column("prediction").to_numpy())
+    codes = target.encode(table.column("prediction"))
+    if len(target.classes) == 2:
+        second = table.column("probability").to_numpy()
+        return Predictions(codes, np.column_stack([1 - second, second]))
+    shares = [table.column(f"probability_{c}").to_numpy() for c in target.classes]
+    return Predictions(codes, np.column_stack(shares))
