@@ -1,14 +1,15 @@
 """What scoring a million rows costs beside the limit, and beside the usual ways.
 
-The same XGBoost model of 300 trees of depth 6 answers the same rows, from Parquet to Parquet: 30
-mixed columns, twenty numbers with missing ones and ten categories of text, and an integer key.
+The same XGBoost model of 300 trees of depth 6 answers the same rows, from Parquet to Parquet: an
+integer key and 30 mixed columns, which are 17 numbers (2 % missing), 8 categories as text, 3 truths
+and 2 times.
 
 - the limit: the predictor alone on a float32 matrix that lies in memory, and beside it the Parquet
   file read and the answers written, with nothing in between;
 - Twinloop: the rows held to their contract, keys looked through, encoded, predicted, counted for
   the drift check, digested, and published in parts with a manifest;
 - a scikit-learn pipeline, streamed in batches of 65,536 rows;
-- pandas, `mlflow.pyfunc` and ``to_parquet``, all rows at once.
+- pandas, `mlflow.pyfunc` (a model logged with its signature) and ``to_parquet``, all rows at once.
 
 CPU seconds are of all threads. Memory is measured in processes of their own, at one, ten and (with
 ``--full``) thirty million rows. What the profile takes is measured on a single thread, where the
@@ -39,7 +40,12 @@ if TYPE_CHECKING:
 else:
     import frame
 
-ROWS, NUMBERS, CATEGORIES, LEVELS = 1_000_000, 20, 10, 20
+ROWS, LEVELS = 1_000_000, 20
+NUMBERS = [f"x{i}" for i in range(17)]
+TEXTS = [f"c{i}" for i in range(8)]
+TRUTHS = [f"b{i}" for i in range(3)]
+TIMES = [f"t{i}" for i in range(2)]
+DAY = 86_400_000_000
 TREES, DEPTH, FITTED = 300, 6, 50_000
 GROUP, BATCH = 131_072, 65_536
 ROUNDS = 3
@@ -127,22 +133,27 @@ def _lay_out(home: Path, rows: int) -> None:
 
 def _table(start: int, rows: int) -> pa.Table:
     rng = np.random.default_rng(start)
-    X = rng.normal(size=(rows, NUMBERS))
-    codes = rng.integers(0, LEVELS, (rows, CATEGORIES))
+    X = rng.normal(size=(rows, len(NUMBERS)))
+    codes = rng.integers(0, LEVELS, (rows, len(TEXTS)))
+    truths = rng.random((rows, len(TRUTHS))) < 0.3
+    days = rng.uniform(18_000, 20_000, (rows, len(TIMES)))
     y = 2 * X[:, 0] + np.sin(3 * X[:, 1]) + X[:, 2] * X[:, 3] + 0.1 * codes[:, 0]
-    y += (codes[:, 1] == 3) + rng.normal(size=rows)
+    y += (codes[:, 1] == 3) + truths[:, 0] + days[:, 0] / 1000 + rng.normal(size=rows)
     X[rng.random(X.shape) < 0.02] = np.nan
     names = pa.array([f"level {i}" for i in range(LEVELS)])
     columns = {"row": pa.array(np.arange(start, start + rows))}
-    columns |= {f"x{i}": pa.array(X[:, i], from_pandas=True) for i in range(NUMBERS)}
-    columns |= {f"c{i}": names.take(pa.array(codes[:, i])) for i in range(CATEGORIES)}
+    columns |= {n: pa.array(X[:, i], from_pandas=True) for i, n in enumerate(NUMBERS)}
+    columns |= {n: names.take(pa.array(codes[:, i])) for i, n in enumerate(TEXTS)}
+    columns |= {n: pa.array(truths[:, i]) for i, n in enumerate(TRUTHS)}
+    micros = (days * DAY).astype("datetime64[us]")
+    columns |= {n: pa.array(micros[:, i]) for i, n in enumerate(TIMES)}
     return pa.table(columns | {"y": y})
 
 
 @lru_cache
-def _model() -> tuple[Any, Any]:
-    """Fit the model, and return it as a handle with what it loads to."""
-    from tasks.registry import Loaded, ServedVersion
+def _model() -> Any:
+    """Fit the model, and return what a registered version of it would load to."""
+    from tasks.registry import Loaded
     from tasks.settings import load_workload
     from twinloop.candidates import Predictor
     from twinloop.contract import check_rows, infer_contract
@@ -166,7 +177,13 @@ def _model() -> tuple[Any, Any]:
     reference = Reference(
         binning=binning, whole=whole, windows=(), importance=shares, loss="rmse", losses=()
     )
-    version = ServedVersion(
+    return Loaded(scorer, contract, reference, b"")
+
+
+def _version() -> Any:
+    from tasks.registry import ServedVersion
+
+    return ServedVersion(
         name="mixed",
         version="1",
         run_id="0" * 32,
@@ -179,12 +196,36 @@ def _model() -> tuple[Any, Any]:
         data_digest="",
         trained_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    return version, Loaded(scorer, contract, reference, b"")
+
+
+def _write_model(home: Path) -> None:
+    from tasks.registering import version_files
+
+    loaded = _model()
+    (home / "model").mkdir()
+    for name, content in version_files(loaded.scorer, loaded.contract, loaded.reference).items():
+        (home / "model" / name).write_bytes(content)
+
+
+def _read_model(home: Path) -> Any:
+    from tasks.registry import Loaded
+    from twinloop import serving
+    from twinloop.contract import Contract
+    from twinloop.profile import Reference
+    from twinloop.scorer import from_files
+
+    files = serving.read_files(home / "model")
+    return Loaded(
+        from_files(serving.scorer_files(files)),
+        Contract.model_validate_json(files[serving.CONTRACT]),
+        Reference.model_validate_json(files[serving.REFERENCE]),
+        b"",
+    )
 
 
 def _ways(home: Path) -> dict[str, Callable[[], object]]:
     os.environ["TWINLOOP_HOME"] = str(home)
-    _, loaded = _model()
+    loaded = _model()
     return {
         "limit": _limit(home, loaded),
         "Twinloop": _twinloop(home),
@@ -195,7 +236,6 @@ def _ways(home: Path) -> dict[str, Callable[[], object]]:
 
 def _limit(home: Path, loaded: Any) -> Callable[[], object]:
     path, out = home / "data" / "raw" / "rows.parquet", home / "limit.parquet"
-    levels = [f"c{i}" for i in range(CATEGORIES)]
     X = np.concatenate(
         [
             np.ascontiguousarray(loaded.scorer.encoding.encode(pa.Table.from_batches([batch])))
@@ -208,7 +248,7 @@ def _limit(home: Path, loaded: Any) -> Callable[[], object]:
     def run() -> None:
         booster.inplace_predict(X)
         with pq.ParquetFile(
-            path, read_dictionary=levels, pre_buffer=False, page_checksum_verification=True
+            path, read_dictionary=TEXTS, pre_buffer=False, page_checksum_verification=True
         ) as file:
             for _ in file.iter_batches(BATCH, use_threads=False):
                 pass
@@ -221,8 +261,8 @@ def _twinloop(home: Path) -> Callable[[], object]:
     from tasks import scoring
     from tasks.settings import load_workload
 
-    version, loaded = _model()
-    workload = load_workload("mixed")
+    version, workload = _version(), load_workload("mixed")
+    loaded = _read_model(home) if (home / "model").is_dir() else _model()
     # The model comes from memory; loading one from MLflow takes milliseconds, whatever the rows.
     setattr(scoring, "load_version", lambda *_: loaded)  # noqa: B010 - types know better
 
@@ -253,36 +293,50 @@ def _pipeline(home: Path) -> Callable[[], object]:
 def _fitted_pipeline() -> Any:
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OrdinalEncoder
+    from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
-    levels = [f"c{i}" for i in range(CATEGORIES)]
-    numbers = [f"x{i}" for i in range(NUMBERS)]
     encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
-    columns = ColumnTransformer([("levels", encoder, levels), ("rest", "passthrough", numbers)])
+    columns = ColumnTransformer(
+        [
+            ("numbers", "passthrough", NUMBERS + TRUTHS),
+            (
+                "texts",
+                encoder,
+                TEXTS,
+            ),
+            ("times", FunctionTransformer(_days), TIMES),
+        ]
+    )
     model = make_pipeline(
         columns, xgb.XGBRegressor(n_estimators=TREES, max_depth=DEPTH, learning_rate=0.1)
     )
     rows = _table(0, FITTED).to_pandas()
-    return model.fit(rows[numbers + levels], rows["y"])
+    return model.fit(rows[NUMBERS + TEXTS + TRUTHS + TIMES], rows["y"])
+
+
+def _days(times: pd.DataFrame) -> pd.DataFrame:
+    return times.astype("int64") / DAY
 
 
 def _pyfunc(home: Path) -> Callable[[], object]:
-    import mlflow
     import mlflow.pyfunc
     import mlflow.sklearn
+    from mlflow.models import infer_signature
 
-    place = home / "pyfunc"
+    place, model = home / "pyfunc", _fitted_pipeline()
+    some = _table(0, 1000).to_pandas()[NUMBERS + TEXTS + TRUTHS + TIMES]
     mlflow.sklearn.save_model(
-        _fitted_pipeline(),
+        model,
         place,
         pip_requirements=["scikit-learn"],
+        signature=infer_signature(some, model.predict(some)),
         serialization_format="cloudpickle",
     )
-    model = mlflow.pyfunc.load_model(str(place))
+    served = mlflow.pyfunc.load_model(str(place))
 
     def run() -> None:
         rows = pd.read_parquet(home / "data" / "raw" / "rows.parquet")
-        said = model.predict(rows)
+        said = served.predict(rows)
         answers = pd.DataFrame({"row": rows["row"], "prediction": said})
         answers.to_parquet(home / "pyfunc.parquet")
 
@@ -297,7 +351,7 @@ def _profile_share() -> frame.Figure:
     from twinloop.inference import BatchScorer
     from twinloop.profile import Counter
 
-    _, loaded = _model()
+    loaded = _model()
     scorer = BatchScorer(loaded.compiled, loaded.contract, loaded.reference, ("row",), {})
     batch = _table(0, 16_384)
     counter, X = Counter(loaded.reference.binning), loaded.scorer.encoding.encode(batch)
@@ -323,6 +377,7 @@ def _memory() -> list[frame.Figure]:
     for rows in sizes:
         with tempfile.TemporaryDirectory() as place:
             _lay_out(Path(place), rows)
+            _write_model(Path(place))
             began = time.perf_counter()
             done = subprocess.run(
                 [sys.executable, __file__, "--memory", place], capture_output=True, check=True

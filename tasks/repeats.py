@@ -10,8 +10,8 @@ from twinloop.contract import Contract, check_rows, key_rows
 from twinloop.inference import ROLES, first_of_repeated
 from twinloop.tables import row_hashes
 
-# Hashes in memory at a time: 32 MB, and as much again to sort them.
-_AT_A_TIME = 4_000_000
+# Hashes in memory at a time: 16 MB, and as much again to sort them.
+_AT_A_TIME = 2_000_000
 _BYTES = 8
 
 

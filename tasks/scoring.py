@@ -264,7 +264,8 @@ def _batch_scorer(
 ) -> BatchScorer:
     stamp = {
         MODEL_VERSION: pa.scalar(int(champion.version), pa.int64()),
-        MODEL_RUN: pa.scalar(champion.run_id, pa.string()),
+        # As a dictionary: one text, whatever the rows.
+        MODEL_RUN: pa.scalar(champion.run_id, pa.dictionary(pa.int8(), pa.string())),
     }
     top = workload.inference.explanations
     return BatchScorer(

@@ -42,9 +42,9 @@ class Predictor:
     library
         Whose object `model` is.
     model
-        An ``xgboost.Booster``, a fitted scikit-learn estimator, a `twinloop.blend.Blend` of other
-        predictors, or a `twinloop.weight_table.WeightTable`, which is for predicting alone and
-        never saved (see `twinloop.compiled`).
+        An ``xgboost.Booster``, a fitted scikit-learn estimator, or a `twinloop.blend.Blend` of
+        other predictors; of a compiled predictor, which is never saved, also a
+        `twinloop.full_trees.FullTrees` or a `twinloop.weight_table.WeightTable`.
     n_classes
         0 for regression.
     """

@@ -7,6 +7,7 @@ import numpy as np
 
 from twinloop.candidates import Predictor
 from twinloop.encoding import Encoding
+from twinloop.full_trees import full_trees
 from twinloop.scorer import Scorer
 from twinloop.weight_table import weight_table
 
@@ -32,7 +33,8 @@ def compile_predictor(predictor: Predictor, encoding: Encoding) -> Predictor:
     Parameters
     ----------
     predictor
-        XGBoost: a copy that keeps to the thread it is called on. Linear: a table of weights. Blend:
+        XGBoost: a copy that keeps to the thread it is called on, and meets no missing value.
+        Linear: a table of weights. Blend:
         of compiled members. Anything else, a baseline, trees of scikit-learn, a kernel or the
         user's own, is returned as it is.
     encoding
@@ -45,7 +47,8 @@ def compile_predictor(predictor: Predictor, encoding: Encoding) -> Predictor:
     made here.
     """
     if predictor.library == "xgboost":
-        return replace(predictor, model=_on_one_thread(predictor.model))
+        alone = _on_one_thread(predictor.model)
+        return replace(predictor, model=full_trees(alone) or alone)
     if predictor.library == "ensemble":
         blend = predictor.model
         members = tuple(compile_predictor(m, encoding) for m in blend.members)

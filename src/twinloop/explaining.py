@@ -7,6 +7,7 @@ import pyarrow as pa
 from scipy.special import logit
 
 from twinloop.candidates import Predictor
+from twinloop.full_trees import FullTrees
 from twinloop.profile import Reference
 from twinloop.scorer import Scorer
 from twinloop.weight_table import Coded, WeightTable, weight_table
@@ -148,7 +149,9 @@ def _of_trees(predictor: Predictor, X: np.ndarray, classes: np.ndarray) -> np.nd
     import xgboost as xgb
 
     rows = xgb.DMatrix(X, nthread=1)
-    found = predictor.model.predict(rows, pred_contribs=True, validate_features=False)
+    model = predictor.model
+    booster = model.plain if isinstance(model, FullTrees) else model
+    found = booster.predict(rows, pred_contribs=True, validate_features=False)
     if found.ndim == 3:
         found = found[np.arange(len(X)), classes]
     # The last is the mean answer.

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from twinloop.contract import Checked, Contract, check_rows, with_reason
+from twinloop.contract import REASON, Checked, Contract, check_rows, with_reason
 from twinloop.explaining import explain, no_explanation, typical_values
 from twinloop.profile import Counter, Reference
 from twinloop.scorer import Predictions, Scorer
 from twinloop.shadow import Agreement, Shadow
-from twinloop.tables import ContentDigest
+from twinloop.tables import ContentDigest, nulls_to_nan
 
 ROLES = ("key", "time", "group", "feature")
 
@@ -102,15 +102,18 @@ class BatchScorer:
         repeated : np.ndarray of bool, shape (n_rows,), or None
             Rows whose key was scored before; None: there are none.
         """
-        checked = check_rows(table, self._contract, roles=ROLES, lean=True)
+        # Floats are looked at three times over; without nulls each time is for nothing.
+        filled = nulls_to_nan(table)
+        digest = ContentDigest.of(filled)
+        checked = check_rows(filled, self._contract, roles=ROLES, lean=True)
         good, kept = checked.good, checked.kept
-        bad, at = checked.bad, np.flatnonzero(~kept)
+        bad = with_reason(table, ~kept, checked.bad.column(REASON).to_pylist())
+        at = np.flatnonzero(~kept)
         if repeated is not None:
             good, kept = good.filter(pa.array(~repeated[kept])), kept & ~repeated
             reasons = [f"duplicate_key:{'+'.join(self._key)}"] * int(repeated.sum())
             bad = pa.concat_tables([bad, with_reason(table, repeated, reasons)])
             at = np.concatenate([at, np.flatnonzero(repeated)])
-        digest = ContentDigest.of(table)
         if good.num_rows == 0:
             none = self.schema.empty_table()
             return Scored(none, bad, at, self._counter.none(), digest)

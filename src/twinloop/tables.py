@@ -118,6 +118,14 @@ def floats_of(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return values
 
 
+def nulls_to_nan(table: pa.Table) -> pa.Table:
+    """Return a table whose missing floats are NaN, which mean the same and are read faster."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_float64(field.type) and table.column(i).null_count:
+            table = table.set_column(i, field, pa.array(floats_of(table.column(i))))
+    return table
+
+
 def _has_nan(array: pa.Array) -> bool:
     return int(np.count_nonzero(np.isnan(floats_of(array)))) > array.null_count
 

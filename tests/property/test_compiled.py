@@ -121,7 +121,8 @@ def test_the_plain_booster_is_left_as_it_was(problem: str) -> None:
     plain.predictor.model.set_param({"nthread": 2})
     before = plain.predictor.model.save_config()
     fast = compiled(plain)
-    assert '"nthread":"1"' in fast.predictor.model.save_config()
+    for booster in (fast.predictor.model.plain, fast.predictor.model.trees):
+        assert '"nthread":"1"' in booster.save_config()
     assert plain.predictor.model.save_config() == before
     assert '"nthread":"2"' in before
 
@@ -175,3 +176,19 @@ def test_classes_that_no_fitted_row_had_are_impossible() -> None:
     found = compile_predictor(plain, scorer.encoding).predict(X)
     np.testing.assert_allclose(found, plain.predict(X), atol=1e-12)
     assert (found[:, 1] == 0).all()
+
+
+@every_scorer
+def test_what_is_missing_goes_where_it_went(kind: str, problem: str) -> None:
+    """With nothing but missing values, and with each feature missing alone, the answer stays."""
+    scorer = fitted(kind, problem)
+    X = scorer.encoding.encode(rows_of(problem).slice(0, 40))
+    blank = np.repeat(X[:, None, :], X.shape[1], axis=1)
+    each = np.arange(X.shape[1])
+    blank[:, each, each] = np.nan
+    rows = np.vstack([X, blank.reshape(-1, X.shape[1]), np.full((1, X.shape[1]), np.nan)])
+    rows = rows.astype(np.float32)
+    wanted, found = said(scorer, rows), said(compiled(scorer), rows)
+    if kind == "xgboost":
+        np.testing.assert_array_equal(found, wanted)
+    assert not apart(wanted, found).any()
