@@ -19,6 +19,7 @@ from twinloop.recipe import Recipe
 from twinloop.results import FoldScore
 from twinloop.scorer import Predictions, Scorer, Target, refuse_unloadable
 from twinloop.splitting import Split
+from twinloop.tempering import raised
 from twinloop.vocabulary import AnyCandidate
 from twinloop.weighting import row_weights
 from twinloop.workload import Workload
@@ -191,6 +192,26 @@ def score_fold(
     scorer = fit_rows(rows, recipe.candidate, train, threads=threads, recipe=recipe)
     predictions = scorer.predict_matrix(rows.matrix.encode(valid, scorer.encoding))
     return METRICS[rows.workload.metric].score(rows.y[valid], predictions)
+
+
+def shares_of(predictions: Predictions) -> np.ndarray:
+    """Return probabilities of classes: float64, shape (n_rows, n_classes).
+
+    Raises
+    ------
+    ValueError
+        If these are predictions of numbers.
+    """
+    if predictions.probability is None:
+        raise ValueError("predictions of numbers have no probabilities")
+    return predictions.probability
+
+
+def tempered(predictions: Predictions, power: float) -> Predictions:
+    """Return predictions with probabilities raised to a power; the likeliest class stays so."""
+    if power == 1.0:
+        return predictions
+    return Predictions(predictions.value, raised(shares_of(predictions), power))
 
 
 @dataclass(frozen=True)
