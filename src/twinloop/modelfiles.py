@@ -15,6 +15,7 @@ TRUSTED_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
     "twinloop.seasonal.SeasonalNaive",
+    "twinloop.kernel.KernelMachine",
     # With categories, HistGradientBoosting holds its own check of arrays, some arguments given.
     # What a partial calls must be trusted by itself.
     "functools.partial",
