@@ -49,7 +49,8 @@ class Blend(Generic[M]):
                 f"members {self.names!r} with weights {self.weights!r}: expected as many of both, "
                 "each weight above 0 and 1 in all"
             )
-        if self.powers and not (len(self.powers) == len(self.members) and min(self.powers) > 0):
+        fits = len(self.powers) == len(self.members) and all(p > 0 for p in self.powers)
+        if self.powers and not fits:
             raise ValueError(f"powers {self.powers!r}: expected one above 0 for each member")
 
     def predict(self, X: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from twinloop.encoding import Encoding
 from twinloop.errors import WorkloadError
 from twinloop.kernel import kernel
 from twinloop.problem import Make, Problem, Rows
+from twinloop.recipe import EXTRA_TREES
 from twinloop.vocabulary import SEASONS, AnyCandidate, CandidateName, TunedName
 
 # By what a prediction takes, then by what a fit takes: no work at all, one look into a table, one
@@ -223,17 +224,24 @@ def _one_scale(encoding: Encoding) -> Any:
 
 
 def _forest(_: Encoding, problem: Problem) -> Any:
-    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+    from sklearn import ensemble
 
     settings = {
         "n_estimators": _FOREST_TREES,
         "min_samples_leaf": 2,
         "n_jobs": problem.threads,
         "random_state": problem.seed,
+        **problem.params,
     }
-    if problem.task == "regression":
-        return RandomForestRegressor(**{"max_features": 0.5, **settings, **problem.params})
-    return RandomForestClassifier(**{**settings, **problem.params})
+    numbers, kind = problem.task == "regression", "RandomForest"
+    if numbers:
+        settings = {"max_features": 0.5, **settings}
+    if settings.pop(EXTRA_TREES, 0):
+        share = settings.pop("max_samples", 1.0)
+        settings |= {"bootstrap": True, "max_samples": share} if share < 1 else {}
+        kind = "ExtraTrees"
+    make = getattr(ensemble, kind + ("Regressor" if numbers else "Classifier"))
+    return make(**settings)
 
 
 _BUILDERS: dict[str, Make] = {
