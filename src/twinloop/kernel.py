@@ -18,19 +18,16 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator
 
-# So many rows are all landmarks. Of more rows some stand for all (Nystroem's method: Williams and
-# Seeger 2001), as many as so many products allow, but not fewer than the other number.
-_ALL_LANDMARKS, _FEWEST_LANDMARKS = 2000, 400
-_PRODUCTS = 4e9
+from twinloop.nearness import CHUNK, ROUNDING, FitRows, NearFit, distances, landmarks_for, nearness
+
 # Scale and nearness are chosen on so many rows; the ridge, and what scores are multiplied by, on
 # more.
 _TRIAL_ROWS, _JUDGED_ROWS = 500, 5000
 # Gamma by the median of squared distances, the usual one first.
 _GAMMAS = (0.5, 0.03, 0.12, 1.0, 2.5)
+# So many standard errors better than the usual scale and gamma another must be.
+_CLEARLY = 2.0
 _RIDGES = np.logspace(-2, 3, 11)
-# Directions that say less, beside the one that says most, are rounding.
-_ROUNDING = 1e-10
-_CHUNK = 2048
 
 
 class KernelMachine(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -87,29 +84,35 @@ class KernelMachine(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships 
             self.classes_, codes = np.unique(y, return_inverse=True)
             targets = np.eye(len(self.classes_))[codes]
         self.base_ = np.average(targets, axis=0, weights=weight)
-        rows = _Rows(X, targets - self.base_, weight)
+        rows = FitRows(X, targets - self.base_, weight)
         self.spread_ = X.std(axis=0)
         # Landmarks and rows to judge by are the first of one draw.
         drawn = np.random.default_rng(self.seed).permutation(len(X))
-        some, marks = drawn[:_TRIAL_ROWS], X[drawn[: landmarks_for(len(X))]]
-        trials = [
-            (self._judge(_Fit.of_all(rows.take(some), scale, gamma), _RIDGES[::2]), gamma, scale)
-            for scale, gamma in self._settings(X[some])
-        ]
-        usual, best = trials[0], min(trials, key=lambda trial: float(trial[0].losses.mean()))
-        # Of nine others one is often better by luck: it has to save more than two standard errors
-        # of what it saves a row.
-        saved = usual[0].losses - best[0].losses
-        clear = saved.mean() > 2 * saved.std() / np.sqrt(len(saved))
-        _, self.gamma_, self.scale_ = best if clear else usual
-        if len(marks) == len(X):
-            fit = _Fit.of_all(rows, self.scale_, self.gamma_)
-        else:
-            fit = _Fit.of(rows, self.scale_, self.gamma_, marks, drawn[:_JUDGED_ROWS])
-        judged = self._judge(fit, _RIDGES)
+        some = rows.take(drawn[:_TRIAL_ROWS])
+        settings = list(self._settings(some.X))
+        usual = settings[0]
+        trials = [self._judge(NearFit.of_all(some, *setting), _RIDGES[::2]) for setting in settings]
+        best = min(range(len(trials)), key=lambda i: float(trials[i].losses.mean()))
+        (self.scale_, self.gamma_), (fit, judged) = usual, self._fit_all(rows, drawn, usual)
+        # Of nine others one is often better by luck: it has to be so on all rows, too, and clearly.
+        if _errors_saved(trials[0].losses, trials[best].losses) > 1:
+            other = self._fit_all(rows, drawn, settings[best])
+            if _errors_saved(judged.losses, other[1].losses) > _CLEARLY:
+                (self.scale_, self.gamma_), (fit, judged) = settings[best], other
         self.ridge_, self.power_ = judged.ridge, judged.power
         self.landmarks_, self.coef_ = fit.landmarks, fit.coefficients(self.ridge_)
         return self
+
+    def _fit_all(
+        self, rows: FitRows, drawn: np.ndarray, setting: tuple[np.ndarray, float]
+    ) -> tuple[NearFit, "_Judged"]:
+        """Fit all rows, by nearness to all where they are not too many; and judge."""
+        marks = drawn[: landmarks_for(len(drawn))]
+        if len(marks) == len(drawn):
+            fit = NearFit.of_all(rows, *setting)
+        else:
+            fit = NearFit.of(rows, *setting, rows.X[marks], drawn[:_JUDGED_ROWS])
+        return fit, self._judge(fit, _RIDGES)
 
     def _settings(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
         """Yield scales of the columns, and gammas for each."""
@@ -122,13 +125,13 @@ class KernelMachine(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships 
             alike[first:] = np.sqrt(np.mean(self.spread_[first:] ** 2)) or 1.0
             scales.append(alike)
         for scale in scales:
-            apart = _distances(X / scale, X / scale)
-            apart = apart[apart > _ROUNDING]
+            apart = distances(X / scale, X / scale)
+            apart = apart[apart > ROUNDING]
             usual = float(np.median(apart)) if len(apart) else 1.0
             for share in _GAMMAS:
                 yield scale, share / usual
 
-    def _judge(self, fit: "_Fit", ridges: np.ndarray) -> "_Judged":
+    def _judge(self, fit: NearFit, ridges: np.ndarray) -> "_Judged":
         """Return the ridge whose loss of rows left out one at a time is least."""
         found, judged = [], fit.judged
         truth = (judged.targets + self.base_).argmax(axis=1)
@@ -157,8 +160,8 @@ class KernelMachine(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships 
     def _scores(self, X: np.ndarray) -> np.ndarray:
         X = np.asarray(X, np.float64) / self.scale_
         parts = [
-            _nearness(X[i : i + _CHUNK], self.landmarks_, self.gamma_) @ self.coef_
-            for i in range(0, max(len(X), 1), _CHUNK)
+            nearness(X[i : i + CHUNK], self.landmarks_, self.gamma_) @ self.coef_
+            for i in range(0, max(len(X), 1), CHUNK)
         ]
         return np.concatenate(parts)
 
@@ -175,23 +178,11 @@ class KernelMachine(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships 
         return found
 
 
-def landmarks_for(n_rows: int) -> int:
-    """Return how many of so many rows stand for all."""
-    if n_rows <= _ALL_LANDMARKS:
-        return n_rows
-    return max(_FEWEST_LANDMARKS, int(np.sqrt(_PRODUCTS / n_rows)))
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows to fit, their targets about the mean, and how much each counts."""
-
-    X: np.ndarray
-    targets: np.ndarray
-    weight: np.ndarray
-
-    def take(self, at: np.ndarray) -> "_Rows":
-        return _Rows(self.X[at], self.targets[at], self.weight[at])
+def _errors_saved(old: np.ndarray, new: np.ndarray) -> float:
+    """Return by how many standard errors new losses are lower than old ones of the same rows."""
+    saved = old - new
+    spread = float(saved.std()) / np.sqrt(len(saved))
+    return float(saved.mean()) / spread if spread > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -201,97 +192,6 @@ class _Judged:
     losses: np.ndarray
     ridge: float
     power: float
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """Least squares with every ridge there is, and what each says of rows that it leaves out.
-
-    Attributes
-    ----------
-    judged
-        Rows that are left out one at a time.
-    directions
-        From nearness to directions that have nothing to do with each other, of these lengths.
-    along
-        The judged rows in these directions.
-    pull
-        Of the targets in them.
-    """
-
-    landmarks: np.ndarray
-    judged: _Rows
-    directions: np.ndarray
-    lengths: np.ndarray
-    along: np.ndarray
-    pull: np.ndarray
-
-    @classmethod
-    def of_all(cls, rows: _Rows, scale: np.ndarray, gamma: float) -> "_Fit":
-        """Fit rows by nearness to all of them: one decomposition instead of two."""
-        landmarks, root = rows.X / scale, np.sqrt(rows.weight)
-        lengths, turn = np.linalg.eigh(
-            root[:, None] * _nearness(landmarks, landmarks, gamma) * root
-        )
-        kept = lengths > _ROUNDING * lengths[-1]
-        lengths, turn, sizes = lengths[kept], turn[:, kept], np.sqrt(lengths[kept])
-        directions, along = root[:, None] * turn / sizes, turn * sizes / root[:, None]
-        pull = sizes[:, None] * (turn.T @ (root[:, None] * rows.targets))
-        return cls(landmarks, rows, directions, lengths, along, pull)
-
-    @classmethod
-    def of(
-        cls,
-        rows: _Rows,
-        scale: np.ndarray,
-        gamma: float,
-        marks: np.ndarray,
-        judged: np.ndarray,
-    ) -> "_Fit":
-        """Fit rows by nearness to marks, for some of them to be judged."""
-        landmarks = marks / scale
-        lengths, turn = np.linalg.eigh(_nearness(landmarks, landmarks, gamma))
-        kept = lengths > _ROUNDING * lengths[-1]
-        root = turn[:, kept] / np.sqrt(lengths[kept])
-        gram: np.ndarray | float = 0.0
-        pull: np.ndarray | float = 0.0
-        for i in range(0, len(rows.X), _CHUNK):
-            part = rows.take(np.arange(i, min(i + _CHUNK, len(rows.X))))
-            features = _nearness(part.X / scale, landmarks, gamma) @ root
-            weighed = features * part.weight[:, None]
-            gram = gram + features.T @ weighed
-            pull = pull + weighed.T @ part.targets
-        lengths, turn = np.linalg.eigh(gram)
-        directions = root @ turn
-        seen = rows.take(judged)
-        along = _nearness(seen.X / scale, landmarks, gamma) @ directions
-        return cls(landmarks, seen, directions, np.maximum(lengths, 0.0), along, turn.T @ pull)
-
-    def left_out(self, ridges: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
-        """Yield each ridge, and what it says of each judged row without having fitted it."""
-        squares = self.along**2
-        for ridge in ridges:
-            kept = 1 / (self.lengths + ridge)
-            said = self.along @ (kept[:, None] * self.pull)
-            own = self.judged.weight * (squares @ kept)
-            error = (self.judged.targets - said) / np.maximum(1 - own, _ROUNDING)[:, None]
-            yield float(ridge), self.judged.targets - error
-
-    def coefficients(self, ridge: float) -> np.ndarray:
-        """Return the coefficients of nearness: shape (n_landmarks, n_outputs)."""
-        found: np.ndarray = self.directions @ (self.pull / (self.lengths + ridge)[:, None])
-        return found
-
-
-def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return squared distances: shape (n_rows of one, n_rows of the other)."""
-    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
-    return np.maximum(squares, 0.0)
-
-
-def _nearness(one: np.ndarray, other: np.ndarray, gamma: float) -> np.ndarray:
-    near: np.ndarray = np.exp(-gamma * _distances(one, other))
-    return near
 
 
 def kernel(columns: Any, classes: bool, quantities: int, seed: int) -> Any:
@@ -321,10 +221,10 @@ def sensitivity(model: Any) -> np.ndarray:
     """
     machine = model[-1]
     landmarks = machine.landmarks_
-    nearness = _nearness(landmarks, landmarks, machine.gamma_)
+    near = nearness(landmarks, landmarks, machine.gamma_)
     steep = np.zeros(landmarks.shape[1])
     for weights in machine.coef_.T:
-        pull = nearness * weights
+        pull = near * weights
         slopes = pull @ landmarks - pull.sum(axis=1)[:, None] * landmarks
         steep += np.abs(2 * machine.gamma_ * slopes).mean(axis=0)
     first = len(steep) - machine.quantities
