@@ -9,13 +9,12 @@ from threadpoolctl import threadpool_limits
 
 from tasks.measuring import measure_footprint
 from tasks.metering import step
-from tasks.outoffold import OutOfFold
+from tasks.outoffold import SEEN, OutOfFold
 from tasks.preparing import Snapshot
 from tasks.tracking import TrackedRun, tracked_run
 from tasks.validating import (
     FITTED,
     FOOTPRINT_ROWS,
-    SEEN,
     Study,
     cross_validate,
     open_study,
@@ -29,9 +28,11 @@ from twinloop.ensemble import (
     gain_by,
     in_order,
     mean_of,
+    mean_powers,
     members_of,
     on_scale,
     select_weights,
+    tempered_each,
     weights_by_fold,
 )
 from twinloop.ensembleplan import left_out, plan_members
@@ -41,6 +42,8 @@ from twinloop.results import CandidateResult, FoldScore, Footprint, Leaderboard,
 from twinloop.scorer import Predictions, from_files
 from twinloop.serving import read_files
 from twinloop.splitting import Split
+from twinloop.tempering import tempers
+from twinloop.validation import tempered
 from twinloop.vocabulary import ENSEMBLE
 from twinloop.window import Window
 from twinloop.workload import Workload
@@ -122,13 +125,27 @@ def weigh(
     cap = max(1, _MOST_ROWS // len(split.folds))
     parts = [_held_out(folders, i, study, cap) for i in range(len(split.folds))]
     gain, ordered = gain_by(workload.metric, study.target), workload.split == "time"
-    by_fold = weights_by_fold(parts, gain, ordered=ordered, best=names.index(results[0].name))
-    members = members_of(names, select_weights(parts, gain), {r.name: r.recipe for r in results})
+    by_name = {r.name: r for r in results}
+    pools = [by_name[name] for name in names]
+    powers = [[r.folds[i].power for r in pools] for i in range(len(parts))]
+    best = names.index(results[0].name)
+    by_fold = weights_by_fold(parts, gain, ordered=ordered, best=best, powers=powers)
+    wholes = [1.0] * len(parts)
+    if tempers(workload):
+        wholes = mean_powers(parts, by_fold, powers, ordered=ordered)
+    final = [r.power for r in pools]
+    weights = select_weights([part.tempered(final) for part in parts], gain)
+    members = members_of(
+        names,
+        weights,
+        {name: r.recipe for name, r in by_name.items()},
+        {name: r.power for name, r in by_name.items()},
+    )
     taken = [r for m in members for r in results if r.name == m.name]
     folder = work / f"{ENSEMBLE}{suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     scores = [
-        _score(folders, i, w, results[0].folds[i], study, workload, folder)
+        _score(folders, i, (w, powers[i], wholes[i]), results[0].folds[i], study, workload, folder)
         for i, w in enumerate(by_fold)
     ]
     return CandidateResult(
@@ -156,32 +173,43 @@ def _held_out(folders: Sequence[Path], number: int, study: Study, cap: int) -> H
 def _score(
     folders: Sequence[Path],
     number: int,
-    weights: np.ndarray,
+    counts: tuple[np.ndarray, Sequence[float], float],
     like: FoldScore,
     study: Study,
     workload: Workload,
     folder: Path,
 ) -> FoldScore:
-    """Score the ensemble in one fold, and leave its predictions of the validation rows."""
+    """Score the ensemble in one fold, and leave its predictions of the validation rows.
+
+    `counts` are the members' weights and powers, and the power of their mean. The mean is left as
+    it is: that is what the winner's calibration is learned from.
+    """
     metric, y = METRICS[workload.metric], study.rows.y
-    rows, predictions = _mean(folders, f"{number}.npz", weights, study)
+    weights, powers, whole = counts
+    rows, predictions = _mean(folders, f"{number}.npz", weights, powers, study)
     OutOfFold(rows, predictions).save(folder / f"{number}.npz")
-    seen, again = _mean([f / SEEN for f in folders], f"{number}.npz", weights, study)
+    seen, again = _mean([f / SEEN for f in folders], f"{number}.npz", weights, powers, study)
     return like.model_copy(
         update={
-            "train": metric.score(y[seen], again),
-            "valid": metric.score(y[rows], predictions),
+            "train": metric.score(y[seen], tempered(again, whole)),
+            "valid": metric.score(y[rows], tempered(predictions, whole)),
+            "power": whole,
         }
     )
 
 
 def _mean(
-    folders: Sequence[Path], name: str, weights: np.ndarray, study: Study
+    folders: Sequence[Path],
+    name: str,
+    weights: np.ndarray,
+    powers: Sequence[float],
+    study: Study,
 ) -> tuple[np.ndarray, Predictions]:
-    """Return rows, and the weighted mean of what members said of them."""
+    """Return rows, and the weighted mean of what members said of them, each raised to its power."""
     used = np.flatnonzero(weights).tolist()
     parts = [OutOfFold.load(folders[i] / name) for i in used]
     said = np.stack([on_scale(p.predictions, study.target) for p in parts])
+    said = tempered_each(said, [powers[i] for i in used])
     return parts[0].rows, study.target.answers(mean_of(said, weights[used]))
 
 

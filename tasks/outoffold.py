@@ -8,6 +8,9 @@ import numpy as np
 
 from twinloop.scorer import Predictions
 
+# Within the folder of a candidate: what it says of rows it was fitted on.
+SEEN = "seen"
+
 
 @dataclass(frozen=True)
 class OutOfFold:

@@ -328,7 +328,7 @@ def _scored(
     done = sum(part.pieces for part in parts)
 
     def jobs() -> Iterator[tuple[SourceBatch | Unreadable, list[int], Callable[[], Scored] | None]]:
-        for piece in islice(chain(head, pieces), done, None):
+        for piece in islice(chain(_emptied(head), pieces), done, None):
             if isinstance(piece, Unreadable):
                 yield piece, [], None
             else:
@@ -343,6 +343,12 @@ def _scored(
                 yield _wait(*waiting.popleft())
         while waiting:
             yield _wait(*waiting.popleft())
+
+
+def _emptied(head: list[SourceBatch | Unreadable]) -> Iterator[SourceBatch | Unreadable]:
+    """Yield pieces and let go of them: they are not small."""
+    while head:
+        yield head.pop(0)
 
 
 def _wait(

@@ -15,10 +15,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from threadpoolctl import threadpool_limits
 
 from tasks import storage
+from tasks.calibrating import temper_folds
 from tasks.estimators import own_estimators
 from tasks.measuring import measure_footprint
 from tasks.metering import step
-from tasks.outoffold import OutOfFold
+from tasks.outoffold import SEEN, OutOfFold
 from tasks.preparing import Snapshot
 from tasks.settings import settings
 from tasks.showing import progress
@@ -33,8 +34,9 @@ from twinloop.results import CandidateResult, FoldScore, Footprint, Leaderboard,
 from twinloop.scorer import Target, learn_target, to_files
 from twinloop.splitting import Split, split_rows
 from twinloop.tables import row_hashes
+from twinloop.tempering import tempers
 from twinloop.tuneplan import plan_recipe
-from twinloop.validation import Fold, LabelledRows, label_rows, times_of, validate
+from twinloop.validation import LabelledRows, label_rows, times_of, validate
 from twinloop.vocabulary import ENSEMBLE, AnyCandidate, Frozen
 from twinloop.window import Window
 from twinloop.workload import Workload
@@ -42,9 +44,8 @@ from twinloop.workload import Workload
 # A fold holds its rows twice, as floats and in bins, and its library some more of them.
 _COPIES = 3.0
 FOOTPRINT_ROWS = 1000
-# Within the folder of a candidate, for an ensemble to be made of it: what it says of rows it was
-# fitted on, and the model of the last fold.
-SEEN, FITTED = "seen", "fitted"
+# Within the folder of a candidate, for an ensemble to be made of it: the model of the last fold.
+FITTED = "fitted"
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,9 @@ def cross_validate(
 ) -> CandidateResult:
     """Fit a candidate in every fold, as many folds at a time as there are cores.
 
-    Each fold gets its share of the cores: together they never ask for more than there are.
+    Each fold gets its share of the cores: together they never ask for more than there are. Where
+    the metric reads probabilities, folds are scored by calibrated ones; in `folder` they are as the
+    estimator gives them.
 
     Parameters
     ----------
@@ -229,16 +232,18 @@ def cross_validate(
         for future in futures:
             done.append(future.result())
             advance()
+    scores, power = temper_folds(workload, rows.y, [d.score for d in done], folder)
     return CandidateResult(
         name=name,
         metric=METRICS[workload.metric].name,
-        folds=tuple(d.score for d in done),
+        folds=scores,
         fit_seconds=sum(d.fit_seconds for d in done),
         predict_seconds=sum(d.predict_seconds for d in done),
         rows=sum(len(valid) for _, valid in folds),
         footprint=_footprint(done, workload),
         recipe=recipe,
         threads=threads,
+        power=power,
     )
 
 
@@ -288,8 +293,14 @@ def validate_fold(
     fold = validate(study.rows, name, train, valid, threads=threads, recipe=recipe)
     OutOfFold(valid, fold.predictions).save(folder / f"{number}.npz")
     footprint, last = None, share == 1 and number == len(folds) - 1
-    if ENSEMBLE in workload.training.candidates:
-        _leave_for_ensemble(fold, number, folder, last=last)
+    joins = ENSEMBLE in workload.training.candidates
+    if joins or tempers(workload):
+        (folder / SEEN).mkdir(exist_ok=True)
+        OutOfFold(fold.seen, fold.again).save(folder / SEEN / f"{number}.npz")
+    if joins and last:
+        (folder / FITTED).mkdir()
+        for file, content in to_files(fold.scorer).items():
+            (folder / FITTED / file).write_bytes(content)
     if last:
         held = study.table.take(pa.array(valid[:FOOTPRINT_ROWS]))
         cpu = fold.fit_cpu_seconds
@@ -301,12 +312,3 @@ def validate_fold(
         fit_cpu_seconds=fold.fit_cpu_seconds,
         footprint=footprint,
     )
-
-
-def _leave_for_ensemble(fold: Fold, number: int, folder: Path, *, last: bool) -> None:
-    (folder / SEEN).mkdir(exist_ok=True)
-    OutOfFold(fold.seen, fold.again).save(folder / SEEN / f"{number}.npz")
-    if last:
-        (folder / FITTED).mkdir()
-        for name, content in to_files(fold.scorer).items():
-            (folder / FITTED / name).write_bytes(content)

@@ -6,6 +6,8 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from twinloop.tempering import raised
+
 
 class Predicts(Protocol):
     """What a member can be: anything that predicts encoded rows."""
@@ -28,12 +30,16 @@ class Blend(Generic[M]):
     floor
         What members say below it counts as it; None: all counts as said. Of a target learned as its
         logarithm it is 0, since no member's answer is published below.
+    powers
+        What each member's probabilities are raised to (`twinloop.tempering.raised`); none: they are
+        left as they are, and so they are by a power of 1.
     """
 
     names: tuple[str, ...]
     members: tuple[M, ...]
     weights: tuple[float, ...]
     floor: float | None = None
+    powers: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         total, positive = sum(self.weights), all(w > 0 for w in self.weights)
@@ -43,6 +49,9 @@ class Blend(Generic[M]):
                 f"members {self.names!r} with weights {self.weights!r}: expected as many of both, "
                 "each weight above 0 and 1 in all"
             )
+        fits = len(self.powers) == len(self.members) and all(p > 0 for p in self.powers)
+        if self.powers and not fits:
+            raise ValueError(f"powers {self.powers!r}: expected one above 0 for each member")
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the weighted mean of what members predict, added up in their order.
@@ -58,8 +67,9 @@ class Blend(Generic[M]):
         """
         # One after the other: a sum in a fixed order has the same last bits wherever it is made.
         total: np.ndarray | float = 0.0
-        for weight, member in zip(self.weights, self.members, strict=True):
-            said = member.predict(X)
+        powers = self.powers or (1.0,) * len(self.members)
+        for weight, power, member in zip(self.weights, powers, self.members, strict=True):
+            said = raised(member.predict(X), power)
             total = total + weight * (said if self.floor is None else np.maximum(said, self.floor))
         return np.asarray(total)
 

@@ -46,18 +46,19 @@ class Calibration(Frozen):
         if self.method == "none":
             return probability
         if self.method == "temperature":
-            scaled: np.ndarray = softmax(self.slope * np.log(_inside(probability)), axis=1)
+            scaled: np.ndarray = softmax(self.slope * np.log(drawn_in(probability)), axis=1)
             return scaled
         said = probability[:, 1]
         second = (
             np.interp(said, self.said, self.meant)
             if self.method == "isotonic"
-            else expit(self.slope * logit(_inside(probability)[:, 1]) + self.shift)
+            else expit(self.slope * logit(drawn_in(probability)[:, 1]) + self.shift)
         )
         return np.column_stack([1.0 - second, second])
 
 
-def _inside(probability: np.ndarray) -> np.ndarray:
+def drawn_in(probability: np.ndarray) -> np.ndarray:
+    """Return probabilities a little nearer to each other, in the same order, none of them 0."""
     return _EDGE + (1 - probability.shape[1] * _EDGE) * probability
 
 
@@ -81,7 +82,7 @@ def fit_map(method: Method, probability: np.ndarray, y: np.ndarray) -> Calibrati
 
 
 def _fit_sigmoid(probability: np.ndarray, y: np.ndarray) -> Calibration:
-    odds = logit(_inside(probability)[:, 1])
+    odds = logit(drawn_in(probability)[:, 1])
     # Platt's targets, short of 0 and 1, keep the slope finite where classes are apart.
     ones = int(np.sum(y == 1))
     targets = np.where(y == 1, (ones + 1) / (ones + 2), 1 / (len(y) - ones + 2))
@@ -99,7 +100,7 @@ def _fit_sigmoid(probability: np.ndarray, y: np.ndarray) -> Calibration:
 
 
 def _fit_temperature(probability: np.ndarray, y: np.ndarray) -> Calibration:
-    logs, rows = np.log(_inside(probability)), np.arange(len(y))
+    logs, rows = np.log(drawn_in(probability)), np.arange(len(y))
 
     def loss(power: float) -> float:
         return -float(np.mean(log_softmax(np.exp(power) * logs, axis=1)[rows, y]))
@@ -160,14 +161,18 @@ def fit_calibration(
     for method in methods:
         found = _unseen_losses(method, probability, y, folds, ordered)
         judged = np.isfinite(found) & np.isfinite(losses)
-        if _is_better(found[judged], losses[judged]):
+        if is_better(found[judged], losses[judged]):
             gain = float(np.mean(plain[judged] - found[judged]))
             fitted = fit_map(method, probability, y)
             best, losses = fitted.model_copy(update={"gain": gain}), found
     return best
 
 
-def _is_better(new: np.ndarray, old: np.ndarray) -> bool:
+def is_better(new: np.ndarray, old: np.ndarray) -> bool:
+    """Tell whether rows' losses are lower by more than one standard error of the difference.
+
+    Where a probability of 0 came true, a lower mean is enough.
+    """
     saved = old - new
     if len(saved) < 2:
         return False

@@ -9,14 +9,15 @@ import numpy as np
 from twinloop.boosting import fit_hist_boosting, fit_xgboost
 from twinloop.encoding import Encoding
 from twinloop.errors import WorkloadError
-from twinloop.kernel import MOST_LANDMARKS, kernel
+from twinloop.kernel import kernel
 from twinloop.problem import Make, Problem, Rows
+from twinloop.recipe import EXTRA_TREES
 from twinloop.vocabulary import SEASONS, AnyCandidate, CandidateName, TunedName
 
 # By what a prediction takes, then by what a fit takes: no work at all, one look into a table, one
-# product a row, a few hundred products, as many shallow trees in one call of compiled code, deep
-# trees one by one. A tuned one comes after its kind: it may have more or deeper trees, and a search
-# behind it.
+# product a row, two thousand products at most, hundreds of shallow trees in one call of compiled
+# code, deep trees one by one. A tuned one comes after its kind: it may have more or deeper trees,
+# and a search behind it.
 CHEAP_FIRST: tuple[CandidateName | TunedName, ...] = (
     "baseline",
     "seasonal",
@@ -125,10 +126,7 @@ def fit_candidate(
     if name == "boosting":
         fitted = fit_hist_boosting(X, y, encoding, problem, rows)
     else:
-        estimator = builders[name](encoding, problem)
-        if name == "kernel":
-            estimator.set_params(nystroem__n_components=min(MOST_LANDMARKS, len(X)))
-        fitted = _fit(estimator, X, y, rows.weight)
+        fitted = _fit(builders[name](encoding, problem), X, y, rows.weight)
     if hasattr(fitted, "n_jobs"):
         # Threads add trees up in the order they end, and the last bits of a sum hang on it.
         fitted.set_params(n_jobs=1)
@@ -207,9 +205,13 @@ def _linear(encoding: Encoding, problem: Problem) -> Any:
 
 
 def _kernel(encoding: Encoding, problem: Problem) -> Any:
-    # Dense, since it keeps rows: a saved model may name no sparse matrix.
-    columns = one_scale(encoding).set_params(sparse_threshold=0)
-    return kernel(columns, problem.task, len(encoding.features), problem.seed)
+    from sklearn.impute import SimpleImputer
+
+    # Its scale is its own. Dense, since it keeps rows: a saved model may name no sparse matrix.
+    filled = SimpleImputer(strategy="median", keep_empty_features=True)
+    columns = one_scale(encoding).set_params(sparse_threshold=0, quantities=filled)
+    quantities = len(encoding.features) - len(encoding.coded)
+    return kernel(columns, problem.n_classes > 0, quantities, problem.seed)
 
 
 def one_scale(encoding: Encoding) -> Any:
@@ -236,17 +238,24 @@ def one_scale(encoding: Encoding) -> Any:
 
 
 def _forest(_: Encoding, problem: Problem) -> Any:
-    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+    from sklearn import ensemble
 
     settings = {
         "n_estimators": _FOREST_TREES,
         "min_samples_leaf": 2,
         "n_jobs": problem.threads,
         "random_state": problem.seed,
+        **problem.params,
     }
-    if problem.task == "regression":
-        return RandomForestRegressor(**{"max_features": 0.5, **settings, **problem.params})
-    return RandomForestClassifier(**{**settings, **problem.params})
+    numbers, kind = problem.task == "regression", "RandomForest"
+    if numbers:
+        settings = {"max_features": 0.5, **settings}
+    if settings.pop(EXTRA_TREES, 0):
+        share = settings.pop("max_samples", 1.0)
+        settings |= {"bootstrap": True, "max_samples": share} if share < 1 else {}
+        kind = "ExtraTrees"
+    make = getattr(ensemble, kind + ("Regressor" if numbers else "Classifier"))
+    return make(**settings)
 
 
 _BUILDERS: dict[str, Make] = {

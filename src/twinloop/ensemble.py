@@ -1,7 +1,7 @@
 """Ensemble: a weighted mean of other candidates, and how good it is on rows it knows nothing of."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -12,6 +12,7 @@ from twinloop.evaluation import METRICS
 from twinloop.recipe import Recipe
 from twinloop.results import Member
 from twinloop.scorer import Predictions, Scorer, Target
+from twinloop.tempering import best_power, raised
 from twinloop.validation import LabelledRows, fit_rows
 from twinloop.vocabulary import ENSEMBLE, AnyCandidate
 
@@ -50,6 +51,12 @@ class HeldOut:
         kept = ~np.isin(self.rows, other.rows if other.fold is None else other.fold)
         return self if kept.all() else HeldOut(self.rows[kept], self.y[kept], self.said[:, kept])
 
+    def tempered(self, powers: Sequence[float]) -> "HeldOut":
+        """Return it with the probabilities of each member raised to a power of its own."""
+        if all(power == 1.0 for power in powers):
+            return self
+        return replace(self, said=tempered_each(self.said, powers))
+
 
 def in_order(names: Sequence[AnyCandidate]) -> tuple[AnyCandidate, ...]:
     """Order members by what they cost, the user's own last: of equals the first is picked."""
@@ -77,6 +84,11 @@ def mean_of(said: np.ndarray, weights: np.ndarray) -> np.ndarray:
     used = np.flatnonzero(weights)
     mean: np.ndarray = np.tensordot(weights[used], said[used], axes=1)
     return mean
+
+
+def tempered_each(said: np.ndarray, powers: Sequence[float]) -> np.ndarray:
+    """Return what members say, the probabilities of each raised to its power: shape as `said`."""
+    return np.stack([raised(one, power) for one, power in zip(said, powers, strict=True)])
 
 
 def gain_by(metric: str, target: Target) -> Gain:
@@ -150,7 +162,12 @@ def _more(one: float, other: float) -> bool:
 
 
 def weights_by_fold(
-    folds: Sequence[HeldOut], gain: Gain, *, ordered: bool, best: int
+    folds: Sequence[HeldOut],
+    gain: Gain,
+    *,
+    ordered: bool,
+    best: int,
+    powers: Sequence[Sequence[float]] | None = None,
 ) -> list[np.ndarray]:
     """Select weights for each fold that know nothing of the fold's own rows.
 
@@ -174,6 +191,9 @@ def weights_by_fold(
         Whether folds follow each other in time.
     best
         Place of the best single member over all folds.
+    powers
+        For each fold, what each member's probabilities are raised to, fitted without the fold's
+        rows; None: they are left as they are.
 
     Returns
     -------
@@ -182,10 +202,46 @@ def weights_by_fold(
     """
     alone = np.eye(len(folds[0].said))[best]
     found = []
-    for i, fold in enumerate(folds):
-        others = folds[:i] if ordered else chain(folds[:i], folds[i + 1 :])
-        parts = [part for part in (other.without(fold) for other in others) if len(part.y)]
+    for i in range(len(folds)):
+        parts = _without(folds, i, ordered, powers)
         found.append(select_weights(parts, gain) if parts else alone)
+    return found
+
+
+def _without(
+    folds: Sequence[HeldOut],
+    number: int,
+    ordered: bool,
+    powers: Sequence[Sequence[float]] | None,
+) -> list[HeldOut]:
+    """Return what may be known before a fold, members tempered as it is known then."""
+    others = folds[:number] if ordered else chain(folds[:number], folds[number + 1 :])
+    parts = [part for part in (o.without(folds[number]) for o in others) if len(part.y)]
+    return parts if powers is None else [part.tempered(powers[number]) for part in parts]
+
+
+def mean_powers(
+    folds: Sequence[HeldOut],
+    weights: Sequence[np.ndarray],
+    powers: Sequence[Sequence[float]],
+    *,
+    ordered: bool,
+) -> list[float]:
+    """Return for each fold what the mean of members is raised to, by what is known without it.
+
+    Parameters
+    ----------
+    folds, powers, ordered
+        As in `weights_by_fold`.
+    weights
+        What that returned.
+    """
+    found = []
+    for i, own in enumerate(weights):
+        parts = _without(folds, i, ordered, powers)
+        said = [mean_of(part.said, own) for part in parts]
+        truth = [part.y for part in parts]
+        found.append(best_power(np.concatenate(said), np.concatenate(truth)) if parts else 1.0)
     return found
 
 
@@ -193,12 +249,21 @@ def members_of(
     names: Sequence[AnyCandidate],
     weights: np.ndarray,
     recipes: Mapping[AnyCandidate, Recipe | None] | None = None,
+    powers: Mapping[AnyCandidate, float] | None = None,
 ) -> tuple[Member, ...]:
-    """Name the members that have a weight, the heaviest first, with what each was made by."""
-    made_by = recipes or {}
+    """Name the members that have a weight, the heaviest first, with what each was made by.
+
+    `powers` is what their probabilities are raised to; None: all are left as they are.
+    """
+    made_by, raised_to = recipes or {}, powers or {}
     heavy = np.argsort(-weights, kind="stable")
     return tuple(
-        Member(name=names[i], weight=float(weights[i]), recipe=made_by.get(names[i]))
+        Member(
+            name=names[i],
+            weight=float(weights[i]),
+            recipe=made_by.get(names[i]),
+            power=raised_to.get(names[i], 1.0),
+        )
         for i in heavy
         if weights[i] > 0
     )
@@ -212,16 +277,18 @@ def compose(scorers: Sequence[Scorer], members: Sequence[Member]) -> Scorer:
     scorers
         Fitted on the same rows, so on one encoding and target.
     members
-        Their names and weights, in the same order.
+        Their names, weights and powers, in the same order.
     """
     first = scorers[0]
     if any(s.encoding != first.encoding for s in scorers):
         raise ValueError(f"members {[m.name for m in members]} were not fitted on the same rows")
+    powers = tuple(m.power for m in members)
     blend = Blend(
         tuple(m.name for m in members),
         tuple(s.predictor for s in scorers),
         tuple(m.weight for m in members),
         0.0 if first.target.log else None,
+        powers if any(power != 1.0 for power in powers) else (),
     )
     n_classes = first.predictor.n_classes
     return Scorer(first.encoding, Predictor(ENSEMBLE, blend, n_classes), first.target)

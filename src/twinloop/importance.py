@@ -11,10 +11,7 @@ _LINEAR_STEPS = (
     ["columntransformer", "ridgecv"],
     ["columntransformer", "logisticregression"],
 )
-_KERNEL_STEPS = (
-    ["columntransformer", "nystroem", "ridgecv"],
-    ["columntransformer", "nystroem", "logisticregression"],
-)
+_KERNEL_STEPS = ["columntransformer", "kernelmachine"]
 
 
 def importance(predictor: Predictor, n_features: int) -> np.ndarray:
@@ -40,7 +37,7 @@ def importance(predictor: Predictor, n_features: int) -> np.ndarray:
     elif [name for name, _ in getattr(model, "steps", [])] in _LINEAR_STEPS:
         coefficients = np.abs(np.atleast_2d(model[-1].coef_)).mean(axis=0)
         weights = _by_feature(model[0], coefficients, n_features)
-    elif [name for name, _ in getattr(model, "steps", [])] in _KERNEL_STEPS:
+    elif [name for name, _ in getattr(model, "steps", [])] == _KERNEL_STEPS:
         weights = _by_feature(model[0], sensitivity(model), n_features)
     else:
         weights = np.ravel(getattr(model, "feature_importances_", np.zeros(n_features)))

@@ -15,6 +15,7 @@ TRUSTED_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
     "twinloop.seasonal.SeasonalNaive",
+    "twinloop.kernel.KernelMachine",
     # With categories, HistGradientBoosting holds its own check of arrays, some arguments given.
     # What a partial calls must be trusted by itself.
     "functools.partial",
@@ -38,7 +39,11 @@ def write_model(predictor: Predictor) -> tuple[dict[str, Any], dict[str, bytes]]
     files: dict[str, bytes] = {}
     for i, member in enumerate(blend.members):
         about, written = _write_one(member, f"member-{i}")
-        members.append({"name": blend.names[i], "weight": blend.weights[i]} | about)
+        counts: dict[str, Any] = {"name": blend.names[i], "weight": blend.weights[i]}
+        # Written where it does something: blends without have the files they always had.
+        if blend.powers and blend.powers[i] != 1.0:
+            counts["power"] = blend.powers[i]
+        members.append(counts | about)
         files |= written
     about = {"library": predictor.library, "n_classes": predictor.n_classes}
     return about | {"floor": blend.floor, "members": members}, files
@@ -82,11 +87,13 @@ def read_model(
     if about["library"] != "ensemble":
         return _read_one(about, files, trusted, "model")
     members = about["members"]
+    powers = tuple(float(m.get("power", 1.0)) for m in members)
     blend = Blend(
         tuple(str(m["name"]) for m in members),
         tuple(_read_one(m, files, trusted, f"member-{i}") for i, m in enumerate(members)),
         tuple(float(m["weight"]) for m in members),
         about["floor"],
+        powers if any(power != 1.0 for power in powers) else (),
     )
     return Predictor("ensemble", blend, about["n_classes"])
 

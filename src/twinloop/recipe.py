@@ -7,6 +7,10 @@ from pydantic import Field
 
 from twinloop.vocabulary import AnyCandidate, Frozen
 
+# A forest's setting of our own: 1 for trees that split where chance has it (Geurts, Ernst and
+# Wehenkel 2006, "Extremely randomized trees"), each on all rows unless it is given a share of them.
+EXTRA_TREES = "extra_trees"
+
 
 class Recipe(Frozen):
     """Settings of an estimator, and how much older rows are worth to it.
@@ -16,7 +20,7 @@ class Recipe(Frozen):
     candidate
         Whose settings: a shipped candidate, or an estimator of the user's own.
     params
-        By the library's names; what is not here is as shipped.
+        By the library's names, and `EXTRA_TREES`; what is not here is as shipped.
     half_life
         Age at which a row weighs half as much as the newest; None: as the workload says.
     recent

@@ -12,12 +12,20 @@ from twinloop.vocabulary import AnyCandidate, Frozen, Score
 
 
 class FoldScore(Frozen):
-    """Metric of one fold on the rows fitted and on the rows held out, and how many these were."""
+    """Metric of one fold on the rows fitted and on the rows held out, and how many these were.
+
+    Attributes
+    ----------
+    power
+        What probabilities were raised to before they were scored (see `twinloop.tempering`), fitted
+        without the fold's rows.
+    """
 
     train: Score
     valid: Score
     train_rows: int = 0
     valid_rows: int = 0
+    power: float = 1.0
 
 
 class Footprint(Frozen):
@@ -41,11 +49,18 @@ class Footprint(Frozen):
 
 
 class Member(Frozen):
-    """A candidate within an ensemble, its share of what is predicted, and its recipe if tuned."""
+    """A candidate within an ensemble, its share of what is predicted, and its recipe if tuned.
+
+    Attributes
+    ----------
+    power
+        What its probabilities are raised to before they are averaged.
+    """
 
     name: AnyCandidate
     weight: float
     recipe: Recipe | None = None
+    power: float = 1.0
 
 
 class CandidateResult(Frozen):
@@ -67,6 +82,8 @@ class CandidateResult(Frozen):
         All that an ensemble was chosen from, the best first.
     threads
         Cores that the fit of one fold could use; 0 where it was not written down.
+    power
+        What its probabilities would be raised to by all rows that the folds held out.
     """
 
     name: AnyCandidate
@@ -80,6 +97,7 @@ class CandidateResult(Frozen):
     members: tuple[Member, ...] = ()
     pool: tuple[Member, ...] = ()
     threads: int = 0
+    power: float = 1.0
 
     @property
     def valid(self) -> float:

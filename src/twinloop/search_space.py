@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from twinloop.recipe import Recipe
+from twinloop.recipe import EXTRA_TREES, Recipe
 from twinloop.vocabulary import TunableName, TunedName
 from twinloop.workload import Workload
 
 # Raise when a range changes, or what is fitted for a value: trials of before are then forgotten.
-SPACE_VERSION = 1
+SPACE_VERSION = 2
 HALVINGS, RECENT = "halvings", "recent"
 _TUNED: dict[TunableName, TunedName] = {
     "linear": "linear-tuned",
@@ -74,6 +74,7 @@ _BOOSTING = (
 _FOREST = (
     Range("min_samples_leaf", 1, 30, 2, log=True, whole=True),
     Range("max_samples", 0.3, 1.0, 1.0),
+    Range(EXTRA_TREES, 0, 1, 0, whole=True),
 )
 # With classes a split looks at the root of the features' number, which is no share.
 _FOREST_REGRESSION = (Range("max_features", 0.2, 1.0, 0.5),)

@@ -19,6 +19,7 @@ from twinloop.recipe import Recipe
 from twinloop.results import FoldScore
 from twinloop.scorer import Predictions, Scorer, Target, refuse_unloadable
 from twinloop.splitting import Split
+from twinloop.tempering import best_power, raised, tempers
 from twinloop.vocabulary import AnyCandidate
 from twinloop.weighting import row_weights
 from twinloop.workload import Workload
@@ -187,10 +188,38 @@ def _about(rows: LabelledRows, chosen: np.ndarray, n_classes: int, recipe: Recip
 def score_fold(
     rows: LabelledRows, recipe: Recipe, train: np.ndarray, valid: np.ndarray, *, threads: int
 ) -> float:
-    """Fit a recipe on some rows, and return its metric on others: what a trial is judged by."""
+    """Fit a recipe on some rows, and return its metric on others: what a trial is judged by.
+
+    Where the metric reads probabilities it is that of calibrated ones, as these very rows calibrate
+    them: one number, fitted on folds that nothing else is judged by, flatters all trials alike, and
+    a trial has no other folds yet.
+    """
     scorer = fit_rows(rows, recipe.candidate, train, threads=threads, recipe=recipe)
     predictions = scorer.predict_matrix(rows.matrix.encode(valid, scorer.encoding))
-    return METRICS[rows.workload.metric].score(rows.y[valid], predictions)
+    y = rows.y[valid]
+    if tempers(rows.workload):
+        predictions = tempered(predictions, best_power(shares_of(predictions), y))
+    return METRICS[rows.workload.metric].score(y, predictions)
+
+
+def shares_of(predictions: Predictions) -> np.ndarray:
+    """Return probabilities of classes: float64, shape (n_rows, n_classes).
+
+    Raises
+    ------
+    ValueError
+        If these are predictions of numbers.
+    """
+    if predictions.probability is None:
+        raise ValueError("predictions of numbers have no probabilities")
+    return predictions.probability
+
+
+def tempered(predictions: Predictions, power: float) -> Predictions:
+    """Return predictions with probabilities raised to a power; the likeliest class stays so."""
+    if power == 1.0:
+        return predictions
+    return Predictions(predictions.value, raised(shares_of(predictions), power))
 
 
 @dataclass(frozen=True)

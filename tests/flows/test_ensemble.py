@@ -60,6 +60,26 @@ def test_an_ensemble_of_tuned_members_is_fitted_again_to_the_same_files(home: Pa
     assert again.same, again
 
 
+def test_members_are_served_calibrated_as_they_were_judged(home: Path) -> None:
+    """By log loss each has a power that its files keep, and a fit anew comes to the same bytes."""
+    write(home, "binary")
+    file = home / "data" / "workloads" / "mixed.yaml"
+    file.write_text(file.read_text().replace("target: y", "target: y\nmetric: log_loss"))
+    found = train_model("mixed", as_of=NOW)
+    assert found.winner == "ensemble"
+    winner, others = found.board.winner, {c.name: c for c in found.board.candidates}
+    powers = {m.name: m.power for m in winner.members}
+    assert powers == {name: others[name].power for name in powers}
+    # A forest says less than it knows.
+    assert powers["forest"] > 1
+    assert all(fold.power > 1 for fold in others["forest"].folds)
+    champion = find_champion(load_workload("mixed"))
+    assert champion is not None
+    assert load_version(champion).scorer.predictor.model.powers == tuple(powers.values())
+    again = reproduce_model("mixed", found.version)
+    assert again.same, again
+
+
 @pytest.mark.parametrize("task", ["regression", "binary"])
 def test_an_ensemble_is_trained_and_served(home: Path, task: str) -> None:
     """It wins by more than luck; plain MLflow loads it, and says what a batch says."""

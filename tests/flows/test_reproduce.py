@@ -78,6 +78,7 @@ def everything(home: Path) -> tuple[Any, ...]:
         ("bikes", "forest"),
         ("bikes", "boosting"),
         ("digits", "linear"),
+        ("digits", "kernel"),
     ],
 )
 def test_another_process_fits_the_same_model(

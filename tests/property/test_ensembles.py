@@ -5,12 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinloop.ensemble import MOST_PICKS, HeldOut, gain_by, mean_of, select_weights, weights_by_fold
+from twinloop.ensemble import (
+    MOST_PICKS,
+    HeldOut,
+    gain_by,
+    mean_of,
+    mean_powers,
+    select_weights,
+    weights_by_fold,
+)
 from twinloop.scorer import Target
 
 NUMBER = Target(name="y", task="regression")
 CLASSES = Target(name="y", task="binary", classes=("a", "b"))
 RMSE, AUC = gain_by("rmse", NUMBER), gain_by("roc_auc", CLASSES)
+LOSS = gain_by("log_loss", CLASSES)
 SEEDS = st.integers(0, 2**32 - 1)
 SIZES = st.integers(1, 5)
 
@@ -62,6 +71,43 @@ def test_weights_of_a_fold_know_nothing_of_its_truth(seed: int, at: int, ordered
     before = weights_by_fold(folds, RMSE, ordered=ordered, best=1)
     after = weights_by_fold(changed, RMSE, ordered=ordered, best=1)
     assert (before[at] == after[at]).all()
+
+
+@given(SEEDS, st.integers(0, 3), st.booleans())
+def test_tempered_weights_of_a_fold_know_nothing_of_its_truth(
+    seed: int, at: int, ordered: bool
+) -> None:
+    """Nor does what their mean is raised to; by time the same holds of all later folds."""
+    draw = np.random.default_rng(seed)
+    folds, changed = [], []
+    for i in range(4):
+        odds, rows = draw.normal(size=40), np.arange(40) + 40 * i
+        share = 1 / (1 + np.exp(-np.outer([1, 4, 8], odds) - draw.normal(size=(3, 40))))
+        y = (draw.random(40) < 1 / (1 + np.exp(-odds))).astype(int)
+        folds.append(HeldOut(rows, y, np.stack([1 - share, share], axis=2)))
+        later = i == at or (ordered and i > at)
+        changed.append(HeldOut(rows, 1 - y if later else y, folds[-1].said))
+    powers = [[1.0, 0.3, 0.2]] * 4
+    found = []
+    for some in (folds, changed):
+        weights = weights_by_fold(some, LOSS, ordered=ordered, best=0, powers=powers)
+        found.append((weights, mean_powers(some, weights, powers, ordered=ordered)))
+    (before, one), (after, two) = found
+    assert (before[at] == after[at]).all()
+    assert one[at] == two[at]
+
+
+def test_members_are_weighed_as_they_are_tempered() -> None:
+    """One that knows nearly all, but not how little it knows, is heard once it is tempered."""
+    draw = np.random.default_rng(0)
+    odds = 2 * draw.normal(size=900)
+    y = (draw.random(900) < 1 / (1 + np.exp(-odds))).astype(int)
+    share = 1 / (1 + np.exp(-np.stack([0.5 * (odds + 2 * draw.normal(size=900)), 10 * odds])))
+    whole = np.stack([1 - share, share], axis=2)
+    folds = [HeldOut(r, y[r], whole[:, r]) for r in np.split(np.arange(900), 3)]
+    raw = weights_by_fold(folds, LOSS, ordered=False, best=0)
+    fair = weights_by_fold(folds, LOSS, ordered=False, best=0, powers=[[1.0, 0.1]] * 3)
+    assert max(w[1] for w in raw) < 0.7 < min(w[1] for w in fair)
 
 
 def test_noise_does_not_look_better_by_selection() -> None:

@@ -1,5 +1,6 @@
 """Candidates share one way to be fitted, asked and explained."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -125,6 +126,27 @@ def test_the_same_rows_get_the_same_answer_to_the_last_bit(name: CandidateName) 
     X = matrix(2000)
     answers = {model.predict(X).tobytes() for _ in range(20)}
     assert len(answers) == 1
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize(("task", "n_classes"), [("regression", 0), ("binary", 2)])
+def test_a_forest_may_be_of_extra_trees(task: Task, n_classes: int, share: float) -> None:
+    """A setting of its own; they can be given a share of the rows, saved and explained."""
+    y = SIGNAL if n_classes == 0 else (SIGNAL > 0).astype(int)
+    found = []
+    for extra in (0, 1):
+        params = {"extra_trees": extra, "max_samples": share}
+        problem = Problem(task, n_classes, "rmse", seed=0, threads=2, params=params)
+        found.append(fit_candidate("forest", matrix(), y, ENCODING, problem))
+    plain, extra_trees = found
+    assert type(extra_trees.model).__name__.startswith("ExtraTrees")
+    assert type(plain.model).__name__.startswith("RandomForest")
+    assert importance(extra_trees, 4).argmax() == 2
+    about, files = write_model(extra_trees)
+    again = read_model(about, files, ())
+    np.testing.assert_array_equal(again.predict(matrix()), extra_trees.predict(matrix()))
+    whole = fit_candidate("forest", matrix(), y, ENCODING, replace(problem, params={}))
+    assert (plain.predict(matrix()) == whole.predict(matrix())).all() == (share == 1)
 
 
 @pytest.mark.parametrize("shared", [True, False])

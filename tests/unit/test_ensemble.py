@@ -18,6 +18,7 @@ from twinloop.ensemble import (
     fit_members,
     gain_by,
     in_order,
+    mean_of,
     members_of,
     on_scale,
     select_weights,
@@ -165,6 +166,51 @@ def test_it_answers_what_the_folds_were_scored_by(task: str, metric: str) -> Non
         np.testing.assert_allclose(whole.sum(axis=1), 1)
 
 
+def powered(task: str, metric: str, power: float) -> tuple[Scorer, pa.Table]:
+    """Return the ensemble of `fitted`, its first member's probabilities raised to a power."""
+    scorer, table = fitted(task, metric)
+    first, second = scorer.predictor.model.members
+    parts = [Scorer(scorer.encoding, p, scorer.target) for p in (first, second)]
+    members = (MEMBERS[0].model_copy(update={"power": power}), MEMBERS[1])
+    return compose(parts, members), table
+
+
+@pytest.mark.parametrize(("task", "metric"), PROBLEMS[2:])
+def test_members_are_averaged_by_calibrated_probabilities(task: str, metric: str) -> None:
+    """Saved and read again, too: what is served is what the folds were scored by, to the bit."""
+    scorer, table = powered(task, metric, 0.5)
+    members = [Scorer(scorer.encoding, p, scorer.target) for p in scorer.predictor.model.members]
+    said = np.stack([on_scale(m.predict(table), scorer.target) for m in members])
+    part = HeldOut(np.arange(120), np.zeros(120), said).tempered([0.5, 1.0])
+    wanted = mean_of(part.said, np.array([0.7, 0.3]))
+    plain = mean_of(said, np.array([0.7, 0.3]))
+    found = scorer.predict(table).probability
+    assert found is not None
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert np.abs(found - plain).max() > 0.01
+    files = to_files(scorer)
+    again = from_files(files).predict(table).probability
+    assert again is not None
+    np.testing.assert_array_equal(again, found)
+    assert files == to_files(from_files(files))
+
+
+def test_files_of_before_powers_are_read_and_still_written() -> None:
+    """No member has a power written where it would do nothing."""
+    files = to_files(powered("binary", "roc_auc", 1.0)[0])
+    assert files == to_files(fitted("binary", "roc_auc")[0])
+    assert b"power" not in files["scorer.json"]
+    assert from_files(files).predictor.model.powers == ()
+
+
+def test_a_power_is_above_nothing() -> None:
+    """And there is one for each member."""
+    one = fitted("regression", "rmse")[0].predictor.model
+    for powers in ((1.0,), (1.0, 0.0), (1.0, float("nan"))):
+        with pytest.raises(ValueError, match="one above 0 for each"):
+            replace(one, powers=powers)
+
+
 def test_importance_is_that_of_the_members() -> None:
     """Weighted as their predictions are."""
     predictor = fitted("regression", "rmse")[0].predictor
@@ -179,6 +225,7 @@ BROKEN: dict[str, tuple[dict[str, bytes], dict[str, object], dict[str, object]]]
     "no weight": ({}, {}, {"weight": None}),
     "weights beyond 1": ({}, {}, {"weight": 0.9}),
     "negative weight": ({}, {}, {"weight": -0.7}),
+    "negative power": ({}, {}, {"power": -1.0}),
     "an ensemble within": ({}, {}, {"library": "ensemble"}),
     "nobody": ({}, {"members": []}, {}),
     "no members": ({}, {"members": None}, {}),
