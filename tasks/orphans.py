@@ -45,8 +45,8 @@ def close_orphans() -> int:
     for orphan in orphans:
         run_id = orphan.info.run_id
         lake = settings().root / "data" / "lake" / orphan.data.tags.get("twinloop.workload", "")
-        for left in (lake / "work" / run_id, *lake.glob(f"predictions/*/.{run_id}")):
-            shutil.rmtree(left, ignore_errors=True)
+        # What a scoring left behind, the next one goes on with.
+        shutil.rmtree(lake / "work" / run_id, ignore_errors=True)
         mlflow_client.set_tag(run_id, "twinloop.error", _WHY)
         mlflow_client.set_terminated(run_id, "FAILED")
     _close_flow_runs(mlflow_client, experiments)

@@ -3,17 +3,13 @@
 import hashlib
 import json
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
-from functools import partial, reduce
-from itertools import chain, islice
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tasks import showing, sources
 from tasks.drafting import Draft, Part, PartBuilder, alone
@@ -21,25 +17,22 @@ from tasks.metering import step
 from tasks.preparing import refuse_too_many_bad
 from tasks.published import MANIFEST, PREDICTIONS, Manifest, home_of, published, read_manifest
 from tasks.registry import CHALLENGER, Loaded, ServedVersion, find_alias, load_version
-from tasks.repeats import Repeats, find_repeated
-from tasks.settings import settings
-from tasks.sources import SourceBatch, Unreadable
+from tasks.sources import Unreadable
+from tasks.streaming import Stream
 from tasks.tracking import TrackedRun
 from twinloop.errors import SourceError, TwinloopError
-from twinloop.inference import ROLES, BatchScorer, Scored
+from twinloop.inference import BatchScorer
 from twinloop.logplan import Metric, Param, Tag
 from twinloop.profile import Profile
 from twinloop.shadow import Agreement, Shadow
-from twinloop.tables import ContentDigest, require_columns
-from twinloop.window import Window, as_utc, scheduled_windows, window_before
+from twinloop.tables import ContentDigest
+from twinloop.window import Window, scheduled_windows, window_before
 from twinloop.workload import Workload
 
 _log = logging.getLogger("twinloop.progress")
 # Raise when the same rows and version would now give other files.
 _FORMAT = 1
 _MOST_MISSED = 100
-# Windows of fewer batches are read once, their keys looked through in memory.
-_FEW_BATCHES = 8
 # Published columns a part may hold in memory before it is written.
 _PART_BYTES = 64_000_000
 _MATTERS = {"batch_rows", "part_rows", "explanations"}
@@ -285,115 +278,19 @@ def _parts(
     parts = draft.parts(challenger)
     none, most = scorer.counter.none(), workload.inference.part_rows
     builder = PartBuilder(len(parts), none)
-    pieces = _pieces(workload, window, loaded)
+    stream = Stream(workload, window, loaded.contract, scorer)
+    done = sum(part.pieces for part in parts)
+    taken = [h for part in parts for h in part.taken]
     with showing.progress(workload, "scoring", "Rows of the window scored") as tell:
-        for piece, taken, scored in _scored(pieces, workload, window, loaded, scorer, parts):
+        for piece, took, scored in stream.scored(done, taken):
             if isinstance(piece, Unreadable):
                 builder.add_unreadable(piece)
             elif scored is not None:
-                builder.add(piece, scored, taken)
-                tell(_share_of(piece.table, window, workload))
+                builder.add(piece, scored, took)
+                tell(stream.share(sum(part.read for part in parts) + builder.rows))
             if builder.rows >= most or builder.bytes >= _PART_BYTES:
                 parts.append(builder.write(draft, scorer.schema, challenger))
                 builder = PartBuilder(len(parts), none)
         if builder.pieces:
             parts.append(builder.write(draft, scorer.schema, challenger))
     return parts
-
-
-def _pieces(
-    workload: Workload, window: Window | None, loaded: Loaded, columns: tuple[str, ...] = ()
-) -> Iterator[SourceBatch | Unreadable]:
-    levels = [c.name for c in loaded.contract.select("feature") if c.kind == "category"]
-    rows = workload.inference.batch_rows
-    return sources.read_pieces(workload, window, rows, dictionary=levels, columns=columns or None)
-
-
-def _scored(
-    pieces: Iterator[SourceBatch | Unreadable],
-    workload: Workload,
-    window: Window | None,
-    loaded: Loaded,
-    scorer: BatchScorer,
-    parts: list[Part],
-) -> Iterator[tuple[SourceBatch | Unreadable, list[int], Scored | None]]:
-    """Yield pieces in their order, each with the keys it takes and what became of it."""
-    head = list(islice(pieces, _FEW_BATCHES))
-    origin = sources.origin(workload)
-    needed = {c.name: f"a {c.role} of the model" for c in loaded.contract.select(*ROLES)}
-    for piece in head:
-        if isinstance(piece, SourceBatch):
-            require_columns(piece.table, needed, origin)
-    repeats = _repeats(workload, window, loaded, head, parts)
-    done = sum(part.pieces for part in parts)
-
-    def jobs() -> Iterator[tuple[SourceBatch | Unreadable, list[int], Callable[[], Scored] | None]]:
-        for piece in islice(chain(_emptied(head), pieces), done, None):
-            if isinstance(piece, Unreadable):
-                yield piece, [], None
-            else:
-                late, taken = repeats.mark(piece.table)
-                yield piece, taken, partial(scorer.score, piece.table, late)
-
-    with _pool() as pool:
-        waiting: deque[tuple[SourceBatch | Unreadable, list[int], Future[Scored] | None]] = deque()
-        for piece, taken, work in jobs():
-            waiting.append((piece, taken, None if work is None else pool.submit(work)))
-            if len(waiting) > 2 * settings().threads:
-                yield _wait(*waiting.popleft())
-        while waiting:
-            yield _wait(*waiting.popleft())
-
-
-def _emptied(head: list[SourceBatch | Unreadable]) -> Iterator[SourceBatch | Unreadable]:
-    """Yield pieces and let go of them: they are not small."""
-    while head:
-        yield head.pop(0)
-
-
-def _wait(
-    piece: SourceBatch | Unreadable, taken: list[int], future: Future[Scored] | None
-) -> tuple[SourceBatch | Unreadable, list[int], Scored | None]:
-    return piece, taken, None if future is None else future.result()
-
-
-@contextmanager
-def _pool() -> Iterator[ThreadPoolExecutor]:
-    """Provide a thread a core, each of which leaves the other cores to the others."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, "blas"):
-        # OpenMP has a limit for each thread that uses it.
-        pool = ThreadPoolExecutor(
-            settings().threads, "score", lambda: threadpool_limits(1, "openmp")
-        )
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _repeats(
-    workload: Workload,
-    window: Window | None,
-    loaded: Loaded,
-    head: list[SourceBatch | Unreadable],
-    parts: list[Part],
-) -> Repeats:
-    """Look the keys of all rows through, before any row is scored."""
-    key, found = workload.key, head
-    taken = [h for part in parts for h in part.taken]
-    whole = iter(found) if len(head) < _FEW_BATCHES else _pieces(workload, window, loaded, key)
-    tables = (piece.table for piece in whole if isinstance(piece, SourceBatch))
-    hashes = find_repeated(tables if key else (), loaded.contract, key)
-    return Repeats(loaded.contract, key, hashes, taken)
-
-
-def _share_of(batch: pa.Table, window: Window | None, workload: Workload) -> float:
-    """Tell how far into its window a batch begins; rows without time have no end in sight."""
-    if window is None or workload.time is None:
-        return 0.0
-    first = pc.min(batch.column(workload.time)).as_py()
-    if not isinstance(first, datetime):
-        return 0.0
-    return (as_utc(first) - window.start) / (window.end - window.start)

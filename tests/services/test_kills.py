@@ -23,7 +23,7 @@ key: [timestamp]
 target: rentals
 metric: rmsle
 training: {holdout: 7d, folds: 8, candidates: [baseline, forest, xgboost]}
-inference: {schedule: "0 5 * * *", window: 30d, batch_rows: 1}
+inference: {schedule: "0 5 * * *", window: 30d, batch_rows: 1, part_rows: 20}
 retraining: {cooldown: 1d}
 """
 PARTS = {
@@ -236,7 +236,7 @@ def test_what_stays_away_ends_the_stack_with_one_error(
 def test_after_a_power_cut_the_next_run_makes_up_for_the_lost_one(
     environment: dict[str, str], lost: list[tuple[str, str]]
 ) -> None:
-    """All is killed in the middle of scoring: nothing of it is published, and later all of it."""
+    """All is killed in the middle of scoring: nothing is published, and later the rest is made."""
     home = Path(environment["TWINLOOP_HOME"])
     shorter = WORKLOAD.replace("window: 30d", "window: 12d")
     (home / "data" / "workloads" / "city.yaml").write_text(shorter)
@@ -245,7 +245,7 @@ def test_after_a_power_cut_the_next_run_makes_up_for_the_lost_one(
     before, champion = stack.windows(), stack.champion()
     run = stack.start("score-batch/city", "2026-05-03T05:00:00Z")
     predictions = stack.home / "data" / "lake" / "city" / "predictions"
-    until(lambda: list(predictions.glob("*/.*/part-*")), 60)
+    until(lambda: list(predictions.glob("*/.*/_part-00000.json")), 60)
     everything = stack.family()
     for process in everything:
         with suppress(psutil.NoSuchProcess):
@@ -253,11 +253,16 @@ def test_after_a_power_cut_the_next_run_makes_up_for_the_lost_one(
     stack.process.wait()
     assert stack.windows() == before
     lost.append((run, champion))
+    (first,) = predictions.glob("*/.*/predictions/part-00000.parquet")
+    written = first.stat().st_mtime_ns
     again = bring_up_again(environment, lost)
-    assert not list(predictions.glob("*/.*"))
     later = again.start("score-batch/city", "2026-05-04T05:00:00Z")
     assert again.finished(later) == "COMPLETED"
     assert set(again.windows()) - set(before) == {"20260421", "20260422"}
+    # The part that was whole was not made again, and what lay aside is gone.
+    (kept,) = predictions.glob("20260421*/v*/part-00000.parquet")
+    assert kept.stat().st_mtime_ns == written
+    assert not list(predictions.glob("*/.*"))
     kill_the_command(again)
 
 
