@@ -158,6 +158,10 @@ def refuses(stack: Stack) -> bool:
 
 def test_a_run_nobody_hears_of_is_called_crashed(stack: Stack) -> None:
     """Its worker and its machine gone, the server itself says so; a slow run it leaves alone."""
+    longer = WORKLOAD.replace("window: 30d", "window: 150d").replace(
+        "part_rows: 20", "part_rows: 1"
+    )
+    (stack.home / "data" / "workloads" / "city.yaml").write_text(longer, encoding="utf-8")
     slow = stack.start("score-batch/city", "2026-06-01T05:00:00Z")
     until(lambda: stack.state(slow) == "RUNNING", 60)
     (still,) = processes_of(stack, "flow run")
@@ -170,15 +174,35 @@ def test_a_run_nobody_hears_of_is_called_crashed(stack: Stack) -> None:
         # It is silent too, but never for as long as that.
         deadline = time.monotonic() + 240
         while stack.state(lost) == "RUNNING" and time.monotonic() < deadline:
+            heard = heartbeats(stack, slow)
             with suppress(psutil.NoSuchProcess):
                 still.suspend()
                 time.sleep(15)
                 still.resume()
-            time.sleep(6)
+            until(lambda heard=heard: ended(still) or heartbeats(stack, slow) > heard, 60)
         assert stack.state(lost) == "CRASHED"
         assert "no sign of life" in stack.ask(f"/flow_runs/{lost}")["state"]["message"]
     assert stack.finished(slow, 120) == "COMPLETED"
     until(lambda: stack.mlflow_run(lost)["info"]["status"] == "FAILED", 60)
+    (stack.home / "data" / "workloads" / "city.yaml").write_text(WORKLOAD, encoding="utf-8")
+
+
+def ended(process: psutil.Process) -> bool:
+    """Tell whether a process is no more; what nobody has asked after may still have a number."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def heartbeats(stack: Stack, run: str) -> int:
+    """Count the signs of life that the server has had of a run."""
+    wanted = {
+        "event": {"name": ["prefect.flow-run.heartbeat"]},
+        "resource": {"id": [f"prefect.flow-run.{run}"]},
+    }
+    found = stack.ask("/events/filter", {"filter": wanted, "limit": 1})
+    return int(found["total"])
 
 
 @pytest.fixture(scope="module")
