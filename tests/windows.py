@@ -75,8 +75,12 @@ def make_home(home: Path, rows: pa.Table, workload: str = WORKLOAD) -> Path:
 @cache
 def loaded(candidate: str = "linear") -> Loaded:
     """Fit a model on orders of another day."""
+    return fit(orders(seed=1), candidate)
+
+
+def fit(rows: pa.Table, candidate: str = "linear") -> Loaded:
+    """Fit a model on rows, by the workload of the home."""
     workload = load_workload("shop")
-    rows = orders(seed=1)
     contract = infer_contract(rows, workload, "orders")
     good = check_rows(rows, contract).good
     target = learn_target(good, workload)

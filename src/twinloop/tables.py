@@ -23,6 +23,10 @@ ARROW_TYPES: dict[Kind, pa.DataType] = {
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 # In the place of a missing value's hash.
 _MISSING = np.uint64(0xA5A5A5A5DEADBEEF)
+# Microseconds to a unit that is larger, and how many of them there are to either side of 1970; the
+# last few are left out, since floats that large stand for hundreds at once.
+_PER_UNIT = {"day": 86_400_000_000, "s": 1_000_000, "ms": 1_000}
+_FARTHEST = 2.0**63 - 2.0**12
 # More text than this that looks like numbers is a column of numbers with faults in it.
 _MOSTLY = 0.5
 
@@ -122,6 +126,15 @@ def _has_nan(array: pa.Array) -> bool:
     return int(np.count_nonzero(np.isnan(floats_of(array)))) > array.null_count
 
 
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
+
+
 def _is_text(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_string(kind)
@@ -164,19 +177,32 @@ def _categories(array: pa.Array) -> pa.Array:
         whole = pc.and_(pc.equal(pc.floor(array), array), pc.less(pc.abs(array), 2.0**53))
         digits = pc.if_else(whole, array, None).cast(pa.int64()).cast(pa.string())
         return pc.coalesce(digits, array.cast(pa.string()))
-    try:
-        return array.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        # Lists, structs and bytes that are no text: values, but not of this kind.
+    if _is_bytes(array.type):
+        words = [_decoded(value) for value in array.to_pylist()]
+        return pa.array(words, pa.string())
+    if pa.types.is_nested(array.type):
+        # Values, but not of this kind.
         return pa.nulls(len(array), pa.string())
+    texts = array.cast(pa.string())
+    if pa.types.is_temporal(array.type):
+        # So Arrow writes what no calendar has.
+        lost = pc.starts_with(texts, "<value out of range")
+        texts = pc.if_else(lost, None, texts)
+    return texts
+
+
+def _decoded(value: bytes | None) -> str | None:
+    """Read bytes as text; None for those that are none."""
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _timestamps(array: pa.Array) -> pa.Array:
     target = ARROW_TYPES["timestamp"]
-    if pa.types.is_timestamp(array.type):
-        return array.cast(pa.timestamp("us", tz=array.type.tz), safe=False).cast(target)
-    if pa.types.is_date(array.type):
-        return array.cast(pa.timestamp("us")).cast(target)
+    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
+        return _microseconds(array).cast(target)
     if _is_text(array.type):
         texts = array.cast(pa.string())
         # pandas takes "now" and "today" for times: other ones at each reading.
@@ -184,6 +210,29 @@ def _timestamps(array: pa.Array) -> pa.Array:
         times = pd.to_datetime(dated, errors="coerce", utc=True, format="ISO8601")
         return pa.array(times.to_numpy("datetime64[us]")).cast(target)
     return pa.nulls(len(array), target)
+
+
+def _microseconds(array: pa.Array) -> pa.Array:
+    """Count dates and times in microseconds; null for those that 64 bits cannot count so."""
+    tz = getattr(array.type, "tz", None)
+    per = _PER_UNIT.get(_unit(array.type))
+    if per is not None:
+        # Arrow refuses all of them for the sake of one, or lets it come round to another year.
+        far = pc.abs(_ticks(array).cast(pa.float64(), safe=False))
+        if pc.max(far).as_py() is not None and pc.max(far).as_py() >= _FARTHEST / per:
+            array = pc.if_else(pc.less(far, _FARTHEST / per), array, None)
+    return array.cast(pa.timestamp("us", tz=tz), safe=False)
+
+
+def _unit(kind: pa.DataType) -> str:
+    if pa.types.is_date(kind):
+        return "day" if pa.types.is_date32(kind) else "ms"
+    return kind.unit
+
+
+def _ticks(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return dates and times as the integers they are stored as."""
+    return array.cast(pa.int32() if pa.types.is_date32(array.type) else pa.int64())
 
 
 _CONVERTERS: dict[Kind, Callable[[pa.Array], pa.Array]] = {
@@ -304,14 +353,54 @@ def _column_hashes(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
         word = "bool" if pa.types.is_boolean(kind) else "int64"
         bits, missing = values.view(np.uint64), is_null(column)
     elif pa.types.is_timestamp(kind):
-        times = column.cast(ARROW_TYPES["timestamp"]).cast(pa.int64()).fill_null(0)
-        bits, missing, word = times.to_numpy().view(np.uint64), is_null(column), "timestamp"
+        bits, missing, word = _moment_bits(column), is_null(column), "timestamp"
+    elif pa.types.is_nested(kind):
+        bits, word = _nested_hashes(column)
+        missing = is_null(column)
+    elif _is_bytes(kind):
+        values = column.cast(pa.binary()).fill_null(b"").to_numpy()
+        bits, missing, word = _object_hashes(values), is_null(column), "bytes"
     elif len(column) and not pa.types.is_null(kind):
         # The same texts come again and again; each is hashed once.
         return _level_hashes(column.cast(pa.string()).combine_chunks().dictionary_encode())
     else:
         bits, missing, word = np.zeros(len(column), np.uint64), np.ones(len(column), bool), "text"
     return (np.where(missing, _MISSING, bits) if missing.any() else bits), word
+
+
+def _moment_bits(column: pa.ChunkedArray) -> np.ndarray:
+    """Return times as microseconds, alike whatever their unit; what is left over is mixed in."""
+    ticks = _ticks(column).fill_null(0).to_numpy()
+    if column.type.unit == "us":
+        return ticks.view(np.uint64)
+    if column.type.unit == "ns":
+        whole, rest = np.divmod(ticks, 1_000)
+        left = np.where(rest == 0, np.uint64(0), mix(rest.astype(np.uint64)))
+        return whole.view(np.uint64) ^ left
+    per = _PER_UNIT[column.type.unit]
+    fits = np.abs(ticks.astype(np.float64)) < _FARTHEST / per
+    return np.where(fits, (ticks * per).view(np.uint64), mix(ticks.view(np.uint64)))
+
+
+def _nested_hashes(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
+    """Hash what a column of lists, maps or structs is made of, and put it together row by row."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # a column of no chunks
+        array = pa.nulls(0, column.type)
+    if pa.types.is_map(array.type):
+        pairs = pa.StructArray.from_arrays([array.keys, array.items], ["key", "value"])
+        array = pa.ListArray.from_arrays(array.offsets, pairs)
+    if pa.types.is_struct(array.type):
+        names = [f"{i}:{field.name}" for i, field in enumerate(array.type)]
+        rows, kinds = _row_hashes(pa.table(array.flatten(), names), names)
+        return rows, f"struct<{kinds}>"
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
+    values, word = _column_hashes(pa.chunked_array([array.flatten()]))
+    owners = np.repeat(np.arange(len(array)), lengths)
+    places = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    rows = mix(lengths.astype(np.uint64) ^ _MISSING)
+    np.add.at(rows, owners, mix(values ^ mix(places.astype(np.uint64))))
+    return rows, f"list<{word}>"
 
 
 def _level_hashes(column: pa.DictionaryArray) -> tuple[np.ndarray, str]:
@@ -326,8 +415,12 @@ def _level_hashes(column: pa.DictionaryArray) -> tuple[np.ndarray, str]:
 
 def _text_hashes(texts: pa.Array) -> np.ndarray:
     words = texts.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False)
-    hashes = pd.util.hash_array(words, categorize=False)
-    return np.where(is_null(texts), _MISSING, hashes)
+    return np.where(is_null(texts), _MISSING, _object_hashes(words))
+
+
+def _object_hashes(values: np.ndarray) -> np.ndarray:
+    hashes: np.ndarray = pd.util.hash_array(values, categorize=False)
+    return hashes
 
 
 def is_null(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
