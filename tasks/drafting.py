@@ -244,7 +244,7 @@ class Draft:
         kept = {self._receipt(p.number) for p in found}
         kept |= {self._aside / place / s.name for p in found for place, s in p.files}
         for path in [p for p in self._aside.rglob("*") if p.is_file() and p not in kept]:
-            path.unlink()
+            _remove(path)
         return found
 
     def write(self, place: str, number: int, table: pa.Table) -> Stored:

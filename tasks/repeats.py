@@ -2,10 +2,12 @@
 
 import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from tasks import storage
 from twinloop.contract import Contract, check_rows, key_rows
 from twinloop.inference import ROLES, first_of_repeated
 from twinloop.tables import row_hashes
@@ -71,8 +73,16 @@ def find_repeated(
         At least the columns of the key, as they came.
     contract, key
         Say what the key is.
+
+    Raises
+    ------
+    StorageError
+        If the disk of temporary files refuses.
     """
-    with tempfile.SpooledTemporaryFile(max_size=_AT_A_TIME * _BYTES) as file:
+    with (
+        storage.writing(Path(tempfile.gettempdir())),
+        tempfile.SpooledTemporaryFile(max_size=_AT_A_TIME * _BYTES) as file,
+    ):
         n = 0
         for table in tables:
             hashes = row_hashes(key_rows(table, contract, key).good, list(key))
