@@ -98,7 +98,7 @@ def _share(file: "tempfile.SpooledTemporaryFile[bytes]", go: int, goes: int) -> 
     first, last = (np.uint64(min(i * 2**64 // goes, 2**64 - 1)) for i in (go, go + 1))
     file.seek(0)
     found = []
-    while content := file.read(_AT_A_TIME * _BYTES // 4):
+    while content := file.read(max(_AT_A_TIME // 4, 1) * _BYTES):
         hashes = np.frombuffer(content, np.uint64)
         inside = (hashes >= first) & ((hashes < last) if go + 1 < goes else True)
         found.append(hashes[inside])

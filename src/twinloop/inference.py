@@ -121,7 +121,7 @@ class BatchScorer:
         if self._shadow is None:
             return Scored(published, bad, at, cells, digest)
         came = table if kept.all() else table.filter(pa.array(kept))
-        said, agreement = self._shadow.answer(good, came, predictions)
+        said, agreement = self._shadow.answer(good, came, predictions, self._scorer.target)
         return Scored(published, bad, at, cells, digest, said, agreement)
 
     def _published(self, good: pa.Table, predictions: Predictions, X: np.ndarray) -> pa.Table:
