@@ -1,16 +1,18 @@
 """Published windows: whatever happens to one of their files is found, and the file is named."""
 
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from tasks import scoring
 from tasks import settings as home_settings
-from tasks.published import MANIFEST, OWN_MANIFEST, PLACES, Manifest
+from tasks.published import MANIFEST, OWN_MANIFEST, PLACES, Manifest, read_published, read_shadow
 from tasks.settings import load_workload
 from tasks.verifying import Verification, verify_published
 from tests.windows import WORKLOAD, dirty_orders, loaded, make_home, publish
@@ -18,6 +20,7 @@ from twinloop.errors import StorageError
 
 FLIPS = 1_000
 PARTS = 4
+READS = {"pyarrow": "ParquetDataset", "pandas": "read_parquet(home", "duckdb": "duckdb."}
 SHADOWED = WORKLOAD.replace("part_rows: 50", "part_rows: 250, shadow: 0.3, explanations: 2")
 
 
@@ -143,10 +146,39 @@ def test_a_manifest_of_another_window_is_found(manifest: Manifest, files: list[P
         shutil.rmtree(copy)
 
 
+def test_scoring_again_mends_what_is_damaged(files: list[Path]) -> None:
+    """Whichever file it is, as the error says; to the same bytes."""
+    wanted = {path: path.read_bytes() for path in files}
+    for path, content in wanted.items():
+        path.write_bytes(content[:-2] + b"x")
+        assert not publish(challenger=2).reused
+        assert faulty() == set()
+        assert {p: p.read_bytes() for p in files} == wanted
+    assert publish(challenger=2).reused
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "pandas", "duckdb"])
+def test_the_page_says_how_to_read_it(
+    manifest: Manifest, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands on the page of predictions reads all of them, in their order."""
+    pytest.importorskip(library)
+    page = (Path(__file__).parents[2] / "docs" / "predictions.md").read_text(encoding="utf-8")
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.S) if READS[library] in b]
+    home = manifest.place.parent
+    code = block.replace(
+        "data/lake/bikes/predictions/20120101T000000_20120102T000000", home.as_posix()
+    )
+    found: dict[str, Any] = {}
+    exec(code, found)  # noqa: S102 - our own page
+    orders = read_published(manifest).column("order").to_pylist()
+    table = {"pyarrow": "table", "pandas": "frame", "duckdb": "relation"}[library]
+    read = found[table].df() if library == "duckdb" else found[table]
+    assert list(read["order"].to_numpy()) == orders
+
+
 def test_a_reader_is_told_of_damage(manifest: Manifest, files: list[Path]) -> None:
     """Reading through the manifest refuses a damaged part by its name."""
-    from tasks.published import read_published, read_shadow
-
     assert read_published(manifest).num_rows == manifest.scored
     for place, read in (("predictions", read_published), ("shadow", read_shadow)):
         path = manifest.place_of(place) / "part-00002.parquet"
@@ -159,8 +191,6 @@ def test_a_reader_is_told_of_damage(manifest: Manifest, files: list[Path]) -> No
 
 def test_explanations_are_columns_of_what_is_published(manifest: Manifest) -> None:
     """Two features a row, by their names, the one that matters more first; never in the shadow."""
-    from tasks.published import read_published, read_shadow
-
     said = read_published(manifest)
     answers = ["prediction", "probability"]
     named = ["feature_1", "contribution_1", "feature_2", "contribution_2"]
