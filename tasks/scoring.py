@@ -30,6 +30,7 @@ from tasks.published import (
 )
 from tasks.registry import CHALLENGER, Loaded, ServedVersion, find_alias, load_version
 from tasks.repeats import Repeats, find_repeated
+from tasks.selecting import Span, instants
 from tasks.settings import settings
 from tasks.sources import SourceBatch, Unreadable
 from tasks.tracking import TrackedRun
@@ -39,7 +40,7 @@ from twinloop.logplan import Metric, Param, Tag
 from twinloop.profile import Profile
 from twinloop.shadow import Agreement, Shadow
 from twinloop.tables import ContentDigest, require_columns
-from twinloop.window import Window, as_utc, scheduled_windows, window_before
+from twinloop.window import Window, scheduled_windows, window_before
 from twinloop.workload import Workload
 
 _log = logging.getLogger("twinloop.progress")
@@ -398,7 +399,7 @@ def _share_of(batch: pa.Table, window: Window | None, workload: Workload) -> flo
     """Tell how far into its window a batch begins; rows without time have no end in sight."""
     if window is None or workload.time is None:
         return 0.0
-    first = pc.min(batch.column(workload.time)).as_py()
-    if not isinstance(first, datetime):
-        return 0.0
-    return (as_utc(first) - window.start) / (window.end - window.start)
+    # In microseconds: times that Python cannot write may lie among the others.
+    first = pc.min(instants(batch.column(workload.time))).as_py()
+    span = Span.of(window)
+    return 0.0 if first is None else (first - span.start) / (span.end - span.start)

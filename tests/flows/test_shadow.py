@@ -134,10 +134,11 @@ def test_a_challenger_answers_unseen_and_is_judged_by_labels(shop: Path) -> None
     assert found.metrics["shadow/difference"] == pytest.approx(np.mean(apart))
 
     watch_drift("shop", TRAINED + timedelta(days=7))
-    newest = client().search_runs(
-        [client().get_experiment_by_name("shop").experiment_id],
-        "tags.`twinloop.kind` = 'monitoring'",
-    )[0]
+    experiment = client().get_experiment_by_name("shop")
+    assert experiment is not None
+    (newest,) = client().search_runs(
+        [experiment.experiment_id], "tags.`twinloop.kind` = 'monitoring'"
+    )
     metrics = newest.data.metrics
     assert metrics["shadow/labels"] == len(asked)
     assert metrics["shadow/champion_rmse"] == pytest.approx(rmse(champion, asked))

@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,15 @@ from tests.windows import KINDS, WORKLOAD, fit, make_home, orders, publish
 from twinloop.contract import Contract, check_rows
 from twinloop.errors import TwinloopError
 from twinloop.inference import ROLES
+from twinloop.tables import convert
+from twinloop.window import Window
 
 FUZZED = WORKLOAD.replace("quarantine_limit: 0.2", "quarantine_limit: 1, explanations: 1").replace(
     "batch_rows: 50, part_rows: 50", "batch_rows: 3, part_rows: 5"
 )
 CHALLENGER = 2
 EXAMPLES = settings(
-    max_examples=700,
+    max_examples=600,
     deadline=None,
     # What is between two examples, an empty lake, is seen to by each.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -59,14 +62,14 @@ class Shop:
     def __init__(self, home: Path, contract: Contract) -> None:
         self.home, self.contract = home, contract
 
-    def publish(self, name: str, content: bytes) -> Manifest | None:
+    def publish(self, name: str, content: bytes, window: Window | None = None) -> Manifest | None:
         """Score a source of one file; None where it is refused, and then nothing is there."""
         for folder in ("raw", "lake"):
             shutil.rmtree(self.home / "data" / folder, ignore_errors=True)
         (self.home / "data" / "raw").mkdir()
         (self.home / "data" / "raw" / name).write_bytes(content)
         try:
-            manifest = publish(challenger=CHALLENGER)
+            manifest = publish(challenger=CHALLENGER, window=window)
         except TwinloopError:
             found = (self.home / "data" / "lake").rglob("*")
             assert [p for p in found if p.is_file() and p.suffix != ".lock"] == []
@@ -84,7 +87,8 @@ class Shop:
         assert len(set(keys)) == len(keys)
         assert all(0 <= p <= 1 for p in said.column("probability").to_pylist())
         assert said.column("prediction").null_count == 0
-        assert set(said.column("feature_1").to_pylist()) <= set(self.contract.features)
+        named = {name.partition(".")[0] for name in said.column("feature_1").to_pylist()}
+        assert named <= {"at", *self.contract.features}
         assert all(map(math.isfinite, said.column("contribution_1").to_pylist()))
         folder = manifest.place_of(QUARANTINE)
         bad = [storage.read_parquet(folder / stored.name) for stored in manifest.quarantine]
@@ -100,13 +104,14 @@ class Shop:
         return sorted(n for t in bad for n in t.column("quarantine_row").to_pylist())
 
 
-@pytest.fixture(scope="module")
-def shop() -> Iterator[Shop]:
-    """Provide a home on a disk of memory where there is one, that syncs nothing."""
+@contextmanager
+def opened(workload: str) -> Iterator[Shop]:
+    """Open a shop on a disk of memory where there is one, that syncs nothing."""
     memory = Path("/dev/shm")  # noqa: S108 - a folder of its own within
     with (
         tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder,
         pytest.MonkeyPatch.context() as patch,
+        ThreadPoolExecutor(1) as pool,
     ):
         patch.setenv("TWINLOOP_HOME", folder)
         patch.setenv("TWINLOOP_THREADS", "1")
@@ -114,13 +119,25 @@ def shop() -> Iterator[Shop]:
         known = home_settings.settings()
         patch.setattr(home_settings, "Settings", lambda: known)
         patch.setattr(storage, "sync", lambda _: None)
-        home = make_home(Path(folder), full_orders(), FUZZED)
+        patch.setattr(scoring, "_pool", lambda: nullcontext(pool))
+        home = make_home(Path(folder), full_orders(), workload)
         model = fit(full_orders())
         patch.setattr(scoring, "load_version", lambda *_: model)
-        pool = ThreadPoolExecutor(1)
-        patch.setattr(scoring, "_pool", lambda: nullcontext(pool))
         yield Shop(home, model.contract)
-        pool.shutdown()
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    """Provide a shop whose rows have no time of their own."""
+    with opened(FUZZED) as found:
+        yield found
+
+
+@pytest.fixture
+def timed_shop() -> Iterator[Shop]:
+    """Provide a shop whose windows are days."""
+    with opened(FUZZED.replace("target:", "time: at\ntarget:")) as found:
+        yield found
 
 
 STRANGE_TEXTS = [
@@ -241,7 +258,7 @@ def test_rows_are_scored_exactly_where_they_keep_the_contract(
     shop: Shop, data: st.DataObject, n_rows: int, group: int
 ) -> None:
     """Nulls, infinities, other levels and keys that come twice, held to rules written out here."""
-    row = st.fixed_dictionaries(
+    row: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         {
             "order": st.none() | st.integers(0, 5),
             "weight": st.floats(0, 100) | st.sampled_from([None, math.nan, -0.0, 100.1]) | FLOATS,
@@ -322,3 +339,34 @@ def test_any_csv_is_scored_or_quarantined(
     if changed == content:
         assert manifest is not None
         assert manifest.read == n_rows
+
+
+DAY = Window(start=datetime(1970, 1, 1, tzinfo=UTC), end=datetime(1970, 1, 2, tzinfo=UTC))
+HOURS = st.sampled_from([h * 3_600_000_000 for h in (-1, 0, 3, 23, 24, 10**6)]) | st.none()
+TIMES = [
+    (pa.timestamp("us"), HOURS),
+    (pa.string(), st.sampled_from(["1970-01-01", "1970-01-01T23:59:59Z", "1970-01-02"]) | TEXTS),
+    *[(kind, values) for kind, values in STRANGE if not pa.types.is_fixed_size_list(kind)],
+]
+
+
+@settings(EXAMPLES, max_examples=200)
+@given(tables(strange=False), st.data(), st.integers(1, 9))
+def test_times_of_any_type_find_their_window(
+    timed_shop: Shop, table: pa.Table, data: st.DataObject, group: int
+) -> None:
+    """Each row of the window is scored or quarantined; times nobody can read are never scored."""
+    kind, cells = data.draw(st.sampled_from(TIMES))
+    n_rows = table.num_rows
+    at = pa.array(data.draw(st.lists(cells, min_size=n_rows, max_size=n_rows)), kind)
+    table = table.set_column(table.schema.get_field_index("at"), "at", at)
+    manifest = timed_shop.publish("rows.parquet", parquet(table, group), DAY)
+    times = convert(at, "timestamp").values.cast(pa.int64()).to_pylist()
+    inside = [i for i, t in enumerate(times) if t is not None and 0 <= t < 86_400_000_000]
+    if manifest is None:
+        assert not inside
+        return
+    assert len(inside) <= manifest.read <= len(inside) + times.count(None)
+    assert set(read_published(manifest).column("order").to_pylist()) <= {
+        table.column("order")[i].as_py() for i in inside
+    }

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks import drafting
+from tasks import storage
 from tasks.drafting import Draft, Part, PartBuilder, alone
 from tasks.published import PREDICTIONS, QUARANTINE, SHADOW, read_published
 from tasks.settings import load_workload, settings
@@ -294,7 +294,7 @@ def test_other_windows_do_not_wait(shop: Workload) -> None:
 def test_what_is_published_already_is_kept(shop: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     """A window scored again from a source that only looks changed keeps its files, and tells so."""
     model = loaded()
-    monkeypatch.setattr(drafting.storage, "sync", lambda _: None)
+    monkeypatch.setattr(storage, "sync", lambda _: None)
     monkeypatch.setattr("tasks.scoring.load_version", lambda *_: model)
     before = publish()
     stat = (before.place / "part-00000.parquet").stat()
