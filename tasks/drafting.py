@@ -36,9 +36,9 @@ from tasks.settings import settings
 from tasks.sources import SourceBatch, Unreadable
 from tasks.storage import Stored
 from twinloop.contract import REASON
+from twinloop.digest import ContentDigest
 from twinloop.inference import Scored
 from twinloop.shadow import Agreement
-from twinloop.tables import ContentDigest
 from twinloop.vocabulary import Frozen
 from twinloop.window import Window
 from twinloop.workload import Workload

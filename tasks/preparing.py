@@ -15,8 +15,8 @@ from tasks.metering import step
 from tasks.settings import settings
 from twinloop.cleaning import clean
 from twinloop.contract import REASON, Contract, check_rows, infer_contract
+from twinloop.digest import content_digest
 from twinloop.errors import QuarantineError, StorageError
-from twinloop.tables import content_digest
 from twinloop.vocabulary import Frozen
 from twinloop.window import Window, window_before
 from twinloop.workload import Workload

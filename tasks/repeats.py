@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from tasks import storage
 from twinloop.contract import Contract, check_rows, key_rows
+from twinloop.digest import row_hashes
 from twinloop.inference import ROLES, first_of_repeated
-from twinloop.tables import row_hashes
 
 # Hashes in memory at a time: 32 MB, and as much again to sort them.
 _AT_A_TIME = 4_000_000

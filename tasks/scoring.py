@@ -34,12 +34,13 @@ from tasks.selecting import Span, instants
 from tasks.settings import settings
 from tasks.sources import SourceBatch, Unreadable
 from tasks.tracking import TrackedRun
+from twinloop.digest import ContentDigest
 from twinloop.errors import SourceError, TwinloopError
 from twinloop.inference import ROLES, BatchScorer, Scored
 from twinloop.logplan import Metric, Param, Tag
 from twinloop.profile import Profile
 from twinloop.shadow import Agreement, Shadow
-from twinloop.tables import ContentDigest, require_columns
+from twinloop.tables import require_columns
 from twinloop.window import Window, scheduled_windows, window_before
 from twinloop.workload import Workload
 

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from twinloop.contract import Checked, Contract, check_rows, with_reason
+from twinloop.digest import ContentDigest
 from twinloop.explaining import explain, no_explanation, typical_values
 from twinloop.profile import Counter, Reference
 from twinloop.scorer import Predictions, Scorer
 from twinloop.shadow import Agreement, Shadow
-from twinloop.tables import ContentDigest
 
 ROLES = ("key", "time", "group", "feature")
 

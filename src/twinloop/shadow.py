@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from twinloop.contract import Checked, Contract, check_rows
+from twinloop.digest import mix, row_hashes
 from twinloop.scorer import Predictions, Scorer, Target
-from twinloop.tables import mix, row_hashes
 from twinloop.vocabulary import Frozen
 
 # So that rows are not drawn by what folds and holdouts are drawn by.

@@ -1,9 +1,7 @@
-"""Arrow tables: the kinds a column can have, typing on read, and the digest of content."""
+"""Arrow tables: the kinds a column can have, and typing on read."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -11,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinloop.errors import ColumnError, nearest
-from twinloop.vocabulary import Frozen, Kind
+from twinloop.vocabulary import Kind
 
 ARROW_TYPES: dict[Kind, pa.DataType] = {
     "number": pa.float64(),
@@ -21,12 +19,10 @@ ARROW_TYPES: dict[Kind, pa.DataType] = {
 }
 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-# In the place of a missing value's hash.
-_MISSING = np.uint64(0xA5A5A5A5DEADBEEF)
 # Microseconds to a unit that is larger, and how many of them there are to either side of 1970; the
 # last few are left out, since floats that large stand for hundreds at once.
-_PER_UNIT = {"day": 86_400_000_000, "s": 1_000_000, "ms": 1_000}
-_FARTHEST = 2.0**63 - 2.0**12
+PER_UNIT = {"day": 86_400_000_000, "s": 1_000_000, "ms": 1_000}
+FARTHEST = 2.0**63 - 2.0**12
 # More text than this that looks like numbers is a column of numbers with faults in it.
 _MOSTLY = 0.5
 
@@ -126,7 +122,8 @@ def _has_nan(array: pa.Array) -> bool:
     return int(np.count_nonzero(np.isnan(floats_of(array)))) > array.null_count
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
+def is_bytes(kind: pa.DataType) -> bool:
+    """Tell whether values are bytes."""
     return bool(
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
@@ -135,7 +132,8 @@ def _is_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether values are text, or all null."""
     return bool(
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
@@ -145,7 +143,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _numbers(array: pa.Array) -> pa.Array:
-    if _is_text(array.type):
+    if is_text(array.type):
         found = pd.to_numeric(array.cast(pa.string()).to_pandas(), errors="coerce")
         return pa.array(found.to_numpy(np.float64, na_value=np.nan), from_pandas=True)
     if pa.types.is_boolean(array.type):
@@ -162,7 +160,7 @@ def _numbers(array: pa.Array) -> pa.Array:
 def _booleans(array: pa.Array) -> pa.Array:
     if pa.types.is_boolean(array.type):
         return array
-    if _is_text(array.type):
+    if is_text(array.type):
         words = pc.utf8_lower(array.cast(pa.string())).to_pylist()
         return pa.array([None if w is None else _TRUTH.get(w.strip()) for w in words], pa.bool_())
     floats = _numbers(array)
@@ -177,7 +175,7 @@ def _categories(array: pa.Array) -> pa.Array:
         whole = pc.and_(pc.equal(pc.floor(array), array), pc.less(pc.abs(array), 2.0**53))
         digits = pc.if_else(whole, array, None).cast(pa.int64()).cast(pa.string())
         return pc.coalesce(digits, array.cast(pa.string()))
-    if _is_bytes(array.type):
+    if is_bytes(array.type):
         words = [_decoded(value) for value in array.to_pylist()]
         return pa.array(words, pa.string())
     if pa.types.is_nested(array.type):
@@ -203,7 +201,7 @@ def _timestamps(array: pa.Array) -> pa.Array:
     target = ARROW_TYPES["timestamp"]
     if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
         return _microseconds(array).cast(target)
-    if _is_text(array.type):
+    if is_text(array.type):
         texts = array.cast(pa.string())
         # pandas takes "now" and "today" for times: other ones at each reading.
         dated = pc.if_else(pc.match_substring_regex(texts, r"^\s*\d"), texts, None).to_pandas()
@@ -215,12 +213,12 @@ def _timestamps(array: pa.Array) -> pa.Array:
 def _microseconds(array: pa.Array) -> pa.Array:
     """Count dates and times in microseconds; null for those that 64 bits cannot count so."""
     tz = getattr(array.type, "tz", None)
-    per = _PER_UNIT.get(_unit(array.type))
+    per = PER_UNIT.get(_unit(array.type))
     if per is not None:
         # Arrow refuses all of them for the sake of one, or lets it come round to another year.
-        far = pc.abs(_ticks(array).cast(pa.float64(), safe=False))
-        if pc.max(far).as_py() is not None and pc.max(far).as_py() >= _FARTHEST / per:
-            array = pc.if_else(pc.less(far, _FARTHEST / per), array, None)
+        far = pc.abs(ticks(array).cast(pa.float64(), safe=False))
+        if pc.max(far).as_py() is not None and pc.max(far).as_py() >= FARTHEST / per:
+            array = pc.if_else(pc.less(far, FARTHEST / per), array, None)
     return array.cast(pa.timestamp("us", tz=tz), safe=False)
 
 
@@ -230,7 +228,7 @@ def _unit(kind: pa.DataType) -> str:
     return kind.unit
 
 
-def _ticks(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+def ticks(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Return dates and times as the integers they are stored as."""
     return array.cast(pa.int32() if pa.types.is_date32(array.type) else pa.int64())
 
@@ -268,175 +266,9 @@ def require_columns(table: pa.Table | pa.Schema, names: Mapping[str, str], origi
             )
 
 
-class ContentDigest(Frozen):
-    """The digest of content, built batch by batch.
-
-    All rows and all columns count; the order of rows and columns, batches, chunks, dictionaries and
-    files do not: hashes of rows are added up (an additive multiset hash, Clarke et al. 2003), which
-    finds accidents and makes no claim against an adversary.
-
-    Attributes
-    ----------
-    columns
-        Names and types of the columns, by name; None before the first table.
-    sums
-        Of the hashes of rows, and of the hashes of these; modulo 2**64.
-    """
-
-    columns: tuple[tuple[str, str], ...] | None = None
-    rows: int = 0
-    sums: tuple[int, int] = (0, 0)
-
-    @classmethod
-    def of(cls, table: pa.Table) -> Self:
-        """Digest a table."""
-        hashes, columns = _row_hashes(table, sorted(table.schema.names))
-        # Sums wrap at 64 bits on purpose.
-        first, second = hashes.sum(dtype=np.uint64), mix(hashes).sum(dtype=np.uint64)
-        return cls(columns=columns, rows=table.num_rows, sums=(int(first), int(second)))
-
-    def merge(self, other: Self) -> Self:
-        """Return the digest of both tables together.
-
-        Raises
-        ------
-        ValueError
-            If the other has other columns.
-        """
-        if self.columns is None:
-            return other
-        if other.columns not in (None, self.columns):
-            raise ValueError(f"columns {other.columns} differ from {self.columns} of the others")
-        first, second = ((a + b) % 2**64 for a, b in zip(self.sums, other.sums, strict=True))
-        rows = self.rows + other.rows
-        return self.model_copy(update={"rows": rows, "sums": (first, second)})
-
-    def hexdigest(self) -> str:
-        """Return 64 hexadecimal digits: SHA-256 over names, types, count and sums."""
-        return hashlib.sha256(repr((self.columns, self.rows, self.sums)).encode()).hexdigest()
-
-
-def content_digest(table: pa.Table) -> str:
-    """Name a table by its full content; see `ContentDigest`."""
-    return ContentDigest.of(table).hexdigest()
-
-
-def row_hashes(table: pa.Table, names: list[str]) -> np.ndarray:
-    """Hash each row by the content of some columns: uint64, shape (n_rows,)."""
-    return _row_hashes(table, names)[0]
-
-
-def _row_hashes(
-    table: pa.Table, names: list[str]
-) -> tuple[np.ndarray, tuple[tuple[str, str], ...]]:
-    rows = np.zeros(table.num_rows, np.uint64)
-    schema = []
-    for name in names:
-        hashes, kind = _column_hashes(table.column(name))
-        schema.append((name, kind))
-        # Odd multiplier: a bijection on 64 bits, so that swapped columns do not cancel out.
-        rows *= np.uint64(0x9E3779B97F4A7C15)
-        rows += mix(hashes)
-    return mix(rows), tuple(schema)
-
-
-def _column_hashes(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
-    kind = column.type
-    if pa.types.is_dictionary(kind) and len(column):
-        return _level_hashes(column.combine_chunks())
-    if pa.types.is_floating(kind):
-        floats = floats_of(column) + 0.0  # -0.0 is 0.0
-        missing = np.isnan(floats)
-        bits, word = floats.view(np.uint64), "float64"
-    elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        values = column.cast(pa.int64(), safe=False).fill_null(0).to_numpy()
-        word = "bool" if pa.types.is_boolean(kind) else "int64"
-        bits, missing = values.view(np.uint64), is_null(column)
-    elif pa.types.is_timestamp(kind):
-        bits, missing, word = _moment_bits(column), is_null(column), "timestamp"
-    elif pa.types.is_nested(kind):
-        bits, word = _nested_hashes(column)
-        missing = is_null(column)
-    elif _is_bytes(kind):
-        values = column.cast(pa.binary()).fill_null(b"").to_numpy()
-        bits, missing, word = _object_hashes(values), is_null(column), "bytes"
-    elif len(column) and not pa.types.is_null(kind):
-        # The same texts come again and again; each is hashed once.
-        return _level_hashes(column.cast(pa.string()).combine_chunks().dictionary_encode())
-    else:
-        bits, missing, word = np.zeros(len(column), np.uint64), np.ones(len(column), bool), "text"
-    return (np.where(missing, _MISSING, bits) if missing.any() else bits), word
-
-
-def _moment_bits(column: pa.ChunkedArray) -> np.ndarray:
-    """Return times as microseconds, alike whatever their unit; what is left over is mixed in."""
-    ticks = _ticks(column).fill_null(0).to_numpy()
-    if column.type.unit == "us":
-        return ticks.view(np.uint64)
-    if column.type.unit == "ns":
-        whole, rest = np.divmod(ticks, 1_000)
-        left = np.where(rest == 0, np.uint64(0), mix(rest.astype(np.uint64)))
-        return whole.view(np.uint64) ^ left
-    per = _PER_UNIT[column.type.unit]
-    fits = np.abs(ticks.astype(np.float64)) < _FARTHEST / per
-    return np.where(fits, (ticks * per).view(np.uint64), mix(ticks.view(np.uint64)))
-
-
-def _nested_hashes(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
-    """Hash what a column of lists, maps or structs is made of, and put it together row by row."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # a column of no chunks
-        array = pa.nulls(0, column.type)
-    if pa.types.is_map(array.type):
-        pairs = pa.StructArray.from_arrays([array.keys, array.items], ["key", "value"])
-        array = pa.ListArray.from_arrays(array.offsets, pairs)
-    if pa.types.is_struct(array.type):
-        names = [f"{i}:{field.name}" for i, field in enumerate(array.type)]
-        rows, kinds = _row_hashes(pa.table(array.flatten(), names), names)
-        return rows, f"struct<{kinds}>"
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
-    values, word = _column_hashes(pa.chunked_array([array.flatten()]))
-    owners = np.repeat(np.arange(len(array)), lengths)
-    places = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    rows = mix(lengths.astype(np.uint64) ^ _MISSING)
-    np.add.at(rows, owners, mix(values ^ mix(places.astype(np.uint64))))
-    return rows, f"list<{word}>"
-
-
-def _level_hashes(column: pa.DictionaryArray) -> tuple[np.ndarray, str]:
-    """Hash each level once, then look it up."""
-    if _is_text(column.type.value_type):
-        levels, word = _text_hashes(column.dictionary), "text"
-    else:
-        levels, word = _column_hashes(pa.chunked_array([column.dictionary]))
-    places = column.indices.fill_null(len(levels)).to_numpy()
-    return np.append(levels, _MISSING).take(places), word
-
-
-def _text_hashes(texts: pa.Array) -> np.ndarray:
-    words = texts.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False)
-    return np.where(is_null(texts), _MISSING, _object_hashes(words))
-
-
-def _object_hashes(values: np.ndarray) -> np.ndarray:
-    hashes: np.ndarray = pd.util.hash_array(values, categorize=False)
-    return hashes
-
-
 def is_null(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Mark what is null: bool, shape (n_rows,). NaN is not."""
     if column.null_count == 0:
         return np.zeros(len(column), bool)
     nulls: np.ndarray = np.asarray(column.is_null())
     return nulls
-
-
-def mix(bits: np.ndarray) -> np.ndarray:
-    """Scramble 64-bit words (the finaliser of SplitMix64, Steele et al. 2014)."""
-    words = bits.astype(np.uint64)
-    words ^= words >> np.uint64(30)
-    words *= np.uint64(0xBF58476D1CE4E5B9)
-    words ^= words >> np.uint64(27)
-    words *= np.uint64(0x94D049BB133111EB)
-    words ^= words >> np.uint64(31)
-    return words

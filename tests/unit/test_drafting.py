@@ -21,10 +21,10 @@ from tasks.sources import SourceBatch, Unreadable
 from tasks.storage import read_parquet
 from tests.windows import loaded, make_home, orders, publish
 from twinloop.contract import with_reason
+from twinloop.digest import ContentDigest
 from twinloop.errors import StorageError
 from twinloop.inference import Scored
 from twinloop.shadow import Agreement
-from twinloop.tables import ContentDigest
 from twinloop.window import Window
 from twinloop.workload import Workload
 

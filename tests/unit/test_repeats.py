@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tasks import repeats
 from tasks.repeats import Repeats, find_repeated
 from twinloop.contract import Contract, check_rows
+from twinloop.digest import row_hashes
 from twinloop.errors import StorageError
 from twinloop.inference import ROLES
-from twinloop.tables import row_hashes
 
 KEY = ("a", "b")
 CONTRACT = Contract.model_validate(

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from twinloop.tables import ARROW_TYPES, content_digest, convert, row_hashes
+from twinloop.digest import content_digest, row_hashes
+from twinloop.tables import ARROW_TYPES, convert
 
 FARTHEST_DAY = 106_751_990
 NESTED: list[tuple[pa.DataType, list[Any]]] = [
