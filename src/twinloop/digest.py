@@ -125,7 +125,7 @@ def _moment_bits(column: pa.ChunkedArray) -> np.ndarray:
         left = np.where(rest == 0, np.uint64(0), mix(rest.astype(np.uint64)))
         return whole.view(np.uint64) ^ left
     per = PER_UNIT[column.type.unit]
-    fits = np.abs(found.astype(np.float64)) < FARTHEST / per
+    fits = (found >= -(FARTHEST // per)) & (found <= FARTHEST // per)
     return np.where(fits, (found * per).view(np.uint64), mix(found.view(np.uint64)))
 
 

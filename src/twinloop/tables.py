@@ -19,10 +19,10 @@ ARROW_TYPES: dict[Kind, pa.DataType] = {
 }
 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-# Microseconds to a unit that is larger, and how many of them there are to either side of 1970; the
-# last few are left out, since floats that large stand for hundreds at once.
+# Microseconds to a unit that is larger.
 PER_UNIT = {"day": 86_400_000_000, "s": 1_000_000, "ms": 1_000}
-FARTHEST = 2.0**63 - 2.0**12
+# How many of them there are to either side of 1970.
+FARTHEST = 2**63 - 1
 # More text than this that looks like numbers is a column of numbers with faults in it.
 _MOSTLY = 0.5
 
@@ -216,9 +216,12 @@ def _microseconds(array: pa.Array) -> pa.Array:
     per = PER_UNIT.get(_unit(array.type))
     if per is not None:
         # Arrow refuses all of them for the sake of one, or lets it come round to another year.
-        far = pc.abs(ticks(array).cast(pa.float64(), safe=False))
-        if pc.max(far).as_py() is not None and pc.max(far).as_py() >= FARTHEST / per:
-            array = pc.if_else(pc.less(far, FARTHEST / per), array, None)
+        counts, limit = ticks(array), FARTHEST // per
+        ends = pc.min_max(counts)
+        low, high = ends["min"].as_py(), ends["max"].as_py()
+        if low is not None and (low < -limit or high > limit):
+            inside = pc.and_(pc.greater_equal(counts, -limit), pc.less_equal(counts, limit))
+            array = pc.if_else(inside, array, None)
     return array.cast(pa.timestamp("us", tz=tz), safe=False)
 
 
