@@ -36,15 +36,16 @@ from tasks.settings import settings
 from tasks.sources import SourceBatch, Unreadable
 from tasks.storage import Stored
 from twinloop.contract import REASON
+from twinloop.digest import ContentDigest
 from twinloop.inference import Scored
 from twinloop.shadow import Agreement
-from twinloop.tables import ContentDigest
 from twinloop.vocabulary import Frozen
 from twinloop.window import Window
 from twinloop.workload import Workload
 
 _log = logging.getLogger("twinloop.progress")
 _RECEIPTS = "_part-*.json"
+_PLACE = ("quarantine_file", "quarantine_row", "quarantine_rows", "quarantine_text")
 
 
 class Part(Frozen):
@@ -167,11 +168,18 @@ class PartBuilder:
 
 
 def _placed(bad: pa.Table, file: str, numbers: np.ndarray) -> pa.Table:
-    """Add the place of each row in the source; levels are spelled out again."""
+    """Add the place of each row in the source; levels are spelled out again.
+
+    Columns of a source that are called so come from rows that were in quarantine before.
+    """
+    bad = bad.drop_columns([n for n in _PLACE if n in bad.schema.names])
     for i, field in enumerate(bad.schema):
-        if pa.types.is_dictionary(field.type):
-            plain = bad.column(i).cast(field.type.value_type)
-            bad = bad.set_column(i, field.name, plain)
+        kind = field.type
+        if pa.types.is_dictionary(kind):
+            bad = bad.set_column(i, field.name, bad.column(i).cast(kind.value_type))
+        elif pa.types.is_fixed_size_list(kind):
+            # Where one is null, Arrow writes them to a file that it cannot read.
+            bad = bad.set_column(i, field.name, bad.column(i).cast(pa.list_(kind.value_type)))
     n = bad.num_rows
     bad = bad.append_column("quarantine_file", pa.repeat(file, n))
     bad = bad.append_column("quarantine_row", pa.array(numbers, pa.int64()))
@@ -236,7 +244,7 @@ class Draft:
         kept = {self._receipt(p.number) for p in found}
         kept |= {self._aside / place / s.name for p in found for place, s in p.files}
         for path in [p for p in self._aside.rglob("*") if p.is_file() and p not in kept]:
-            path.unlink()
+            _remove(path)
         return found
 
     def write(self, place: str, number: int, table: pa.Table) -> Stored:

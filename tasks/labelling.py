@@ -1,5 +1,6 @@
 """Labelling: published predictions joined with the truth, once it has come."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from twinloop.errors import EmptyWindowError
 from twinloop.scorer import Predictions, Target
 from twinloop.window import Window
 from twinloop.workload import Workload
+
+_EXPLANATION = re.compile(r"(feature|contribution)_\d+")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def find_labels(
     truth = _truth(workload, window, found[-1].version) if found else None
     if truth is None:
         return None
-    scored = pa.concat_tables([read_published(m) for m in found])
+    scored = _answers([read_published(m) for m in found], workload)
     return _join(workload, scored, truth, found[-1].version)
 
 
@@ -84,7 +87,7 @@ def find_shadow_labels(
     if truth is None:
         return None
     theirs = pa.concat_tables([read_shadow(m) for m in found])
-    ours = pa.concat_tables([read_published(m) for m in found]).join(
+    ours = _answers([read_published(m) for m in found], workload).join(
         theirs.select(list(workload.key)), list(workload.key), join_type="left semi"
     )
     pair = (
@@ -92,6 +95,16 @@ def find_shadow_labels(
         _join(workload, theirs, truth, find_version(workload, last.challenger)),
     )
     return None if pair[0] is None or pair[1] is None else (pair[0], pair[1])
+
+
+def _answers(tables: list[pa.Table], workload: Workload) -> pa.Table:
+    """Put what was published of several windows together, without explanations.
+
+    They may name other features, and another number of them, in each.
+    """
+    own = {*workload.key, workload.time}
+    names = [n for n in tables[0].schema.names if n in own or not _EXPLANATION.fullmatch(n)]
+    return pa.concat_tables([table.select(names) for table in tables])
 
 
 def _pair(manifest: Manifest) -> tuple[str, str]:

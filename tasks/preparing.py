@@ -15,8 +15,8 @@ from tasks.metering import step
 from tasks.settings import settings
 from twinloop.cleaning import clean
 from twinloop.contract import REASON, Contract, check_rows, infer_contract
+from twinloop.digest import content_digest
 from twinloop.errors import QuarantineError, StorageError
-from twinloop.tables import content_digest
 from twinloop.vocabulary import Frozen
 from twinloop.window import Window, window_before
 from twinloop.workload import Workload
@@ -208,6 +208,14 @@ def count_reasons(bad: pa.Table) -> tuple[Counter[str], dict[str, str]]:
             if reason not in examples:
                 column = reason.partition(":")[2].partition("+")[0]
                 name = column if column in bad.schema.names else "quarantine_text"
-                value = bad.column(name)[i].as_py() if name in bad.schema.names else None
-                examples[reason] = repr(value)[:_LONGEST_EXAMPLE]
+                value = bad.column(name)[i] if name in bad.schema.names else None
+                examples[reason] = _spell(value)[:_LONGEST_EXAMPLE]
     return reasons, examples
+
+
+def _spell(value: pa.Scalar | None) -> str:
+    try:
+        return repr(None if value is None else value.as_py())
+    except (ValueError, OverflowError, pa.ArrowException):
+        # Times and dates that Arrow knows, and Python does not.
+        return pa.array([value], value.type).to_string(skip_new_lines=True) if value else ""

@@ -13,9 +13,9 @@ from tasks.preparing import Snapshot
 from tasks.registry import ServedVersion
 from tasks.settings import settings
 from tasks.tracking import client
+from twinloop.digest import content_digest
 from twinloop.errors import ReproductionError, StorageError
 from twinloop.results import CandidateResult, Leaderboard
-from twinloop.tables import content_digest
 from twinloop.vocabulary import Frozen
 from twinloop.window import Window
 from twinloop.workload import Workload

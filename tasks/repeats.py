@@ -2,13 +2,15 @@
 
 import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from tasks import storage
 from twinloop.contract import Contract, check_rows, key_rows
+from twinloop.digest import row_hashes
 from twinloop.inference import ROLES, first_of_repeated
-from twinloop.tables import row_hashes
 
 # Hashes in memory at a time: 16 MB, and as much again to sort them.
 _AT_A_TIME = 2_000_000
@@ -71,8 +73,16 @@ def find_repeated(
         At least the columns of the key, as they came.
     contract, key
         Say what the key is.
+
+    Raises
+    ------
+    StorageError
+        If the disk of temporary files refuses.
     """
-    with tempfile.SpooledTemporaryFile(max_size=_AT_A_TIME * _BYTES) as file:
+    with (
+        storage.writing(Path(tempfile.gettempdir())),
+        tempfile.SpooledTemporaryFile(max_size=_AT_A_TIME * _BYTES) as file,
+    ):
         n = 0
         for table in tables:
             hashes = row_hashes(key_rows(table, contract, key).good, list(key))
@@ -88,7 +98,7 @@ def _share(file: "tempfile.SpooledTemporaryFile[bytes]", go: int, goes: int) -> 
     first, last = (np.uint64(min(i * 2**64 // goes, 2**64 - 1)) for i in (go, go + 1))
     file.seek(0)
     found = []
-    while content := file.read(_AT_A_TIME * _BYTES // 4):
+    while content := file.read(max(_AT_A_TIME // 4, 1) * _BYTES):
         hashes = np.frombuffer(content, np.uint64)
         inside = (hashes >= first) & ((hashes < last) if go + 1 < goes else True)
         found.append(hashes[inside])

@@ -15,17 +15,25 @@ from tasks import showing, sources
 from tasks.drafting import Draft, Part, PartBuilder, alone
 from tasks.metering import step
 from tasks.preparing import refuse_too_many_bad
-from tasks.published import MANIFEST, PREDICTIONS, Manifest, home_of, published, read_manifest
+from tasks.published import (
+    MANIFEST,
+    OWN_MANIFEST,
+    PREDICTIONS,
+    Manifest,
+    home_of,
+    published,
+    read_manifest,
+)
 from tasks.registry import CHALLENGER, Loaded, ServedVersion, find_alias, load_version
 from tasks.sources import Unreadable
 from tasks.streaming import Stream
 from tasks.tracking import TrackedRun
+from twinloop.digest import ContentDigest
 from twinloop.errors import SourceError, TwinloopError
 from twinloop.inference import BatchScorer
 from twinloop.logplan import Metric, Param, Tag
 from twinloop.profile import Profile
 from twinloop.shadow import Agreement, Shadow
-from twinloop.tables import ContentDigest
 from twinloop.window import Window, scheduled_windows, window_before
 from twinloop.workload import Workload
 
@@ -121,6 +129,10 @@ def _name(*facts: object) -> str:
 def _already(workload: Workload, window: Window | None, plan: str) -> Manifest | None:
     manifest = read_manifest(home_of(workload.id, PREDICTIONS, window) / MANIFEST)
     if manifest is None or manifest.plan != plan:
+        return None
+    # It is what a window is held to when a newer output has taken over.
+    own = read_manifest(manifest.place / OWN_MANIFEST)
+    if own is None or own.files != manifest.files:
         return None
     if not all(stored.is_at(manifest.place_of(place)) for place, stored in manifest.files):
         return None

@@ -26,6 +26,7 @@ from tasks.showing import progress
 from tasks.tracking import TrackedRun, tracked_run
 from twinloop.choice import choose
 from twinloop.costs import bill
+from twinloop.digest import row_hashes
 from twinloop.evaluation import METRICS
 from twinloop.learning_curve import part_of_folds
 from twinloop.logplan import plan_candidate
@@ -33,7 +34,6 @@ from twinloop.recipe import Recipe
 from twinloop.results import CandidateResult, FoldScore, Footprint, Leaderboard, rank
 from twinloop.scorer import Target, learn_target, to_files
 from twinloop.splitting import Split, split_rows
-from twinloop.tables import row_hashes
 from twinloop.tempering import tempers
 from twinloop.tuneplan import plan_recipe
 from twinloop.validation import LabelledRows, label_rows, times_of, validate

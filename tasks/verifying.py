@@ -17,6 +17,7 @@ from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
 
 _NO_MANIFEST = "is missing, damaged, or of an older release"
+_STRAY = "is in no manifest"
 
 
 class Fault(Frozen):
@@ -63,6 +64,7 @@ def verify_published(workload: Workload) -> Verification:
                     manifests.append(manifest)
                     faults += _faults_of(manifest)
             faults += _faults_of_window(home)
+            faults += _strays(workload, home.name)
     stored = [file for m in manifests for _, file in m.files]
     return Verification(
         workload=workload.id,
@@ -84,8 +86,16 @@ def _faults_of_window(home: Path) -> Iterator[Fault]:
         yield Fault(path=path, fault=_NO_MANIFEST)
         return
     own = read_manifest(manifest.place / OWN_MANIFEST)
-    if own is None or own.files != manifest.files:
+    if own is None or own.files != manifest.files or manifest.place.parent != home:
         yield Fault(path=path, fault=f"does not tell what {manifest.folder!r} holds")
+
+
+def _strays(workload: Workload, window: str) -> Iterator[Fault]:
+    """Find files beside the folders; a folder there may be of a run that was killed."""
+    for place in PLACES:
+        for path in sorted((settings().lake(workload) / place / window).glob("[!.]*")):
+            if path.is_file() and (place, path.name) != (PREDICTIONS, MANIFEST):
+                yield Fault(path=path, fault=_STRAY)
 
 
 def _faults_of(manifest: Manifest) -> Iterator[Fault]:
@@ -98,4 +108,4 @@ def _faults_of(manifest: Manifest) -> Iterator[Fault]:
             if fault := stored.fault(folder):
                 yield Fault(path=folder / stored.name, fault=fault)
         for stray in sorted(p for p in folder.glob("*") if p.name not in known):
-            yield Fault(path=stray, fault="is in no manifest")
+            yield Fault(path=stray, fault=_STRAY)

@@ -18,6 +18,7 @@ from twinloop.contract import check_rows, infer_contract
 from twinloop.profile import Reference, learn_binning
 from twinloop.scorer import learn_target
 from twinloop.validation import fit_scorer
+from twinloop.window import Window
 
 ROWS, PART_ROWS, BATCH_ROWS = 1_000, 50, 50
 WORKLOAD = f"""
@@ -75,8 +76,12 @@ def make_home(home: Path, rows: pa.Table, workload: str = WORKLOAD) -> Path:
 @cache
 def loaded(candidate: str = "linear") -> Loaded:
     """Fit a model on orders of another day."""
+    return fit(orders(seed=1), candidate)
+
+
+def fit(rows: pa.Table, candidate: str = "linear") -> Loaded:
+    """Fit a model on rows, by the workload of the home."""
     workload = load_workload("shop")
-    rows = orders(seed=1)
     contract = infer_contract(rows, workload, "orders")
     good = check_rows(rows, contract).good
     target = learn_target(good, workload)
@@ -113,10 +118,12 @@ def version(number: int = 1) -> ServedVersion:
     )
 
 
-def publish(number: int = 1, challenger: int | None = None) -> Manifest:
-    """Score all rows with a version, in this process."""
+def publish(
+    number: int = 1, challenger: int | None = None, window: Window | None = None
+) -> Manifest:
+    """Score rows with a version, in this process; all of them unless there is a window."""
     named = None if challenger is None else version(challenger)
-    return scoring.publish(load_workload("shop"), version(number), None, "run", named)
+    return scoring.publish(load_workload("shop"), version(number), window, "run", named)
 
 
 def files(home: Path) -> dict[str, bytes]:

@@ -342,8 +342,9 @@ def _reasons(hits: list[Hit], broken: np.ndarray) -> list[str]:
 
 
 def with_reason(table: pa.Table, broken: np.ndarray, reasons: list[str]) -> pa.Table:
-    """Return the broken rows as they came, with why."""
+    """Return the broken rows as they came, with why; what was said of them before makes room."""
     bad = table.filter(pa.array(broken)) if broken.any() else table.slice(0, 0)
+    bad = bad.drop_columns([n for n in (REASON,) if n in bad.schema.names])
     return bad.append_column(REASON, pa.array(reasons, pa.string()))
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 
 from twinloop.contract import REASON, Checked, Contract, check_rows, with_reason
+from twinloop.digest import ContentDigest
 from twinloop.explaining import explain, no_explanation, typical_values
 from twinloop.profile import Counter, Reference
 from twinloop.scorer import Predictions, Scorer
 from twinloop.shadow import Agreement, Shadow
-from twinloop.tables import ContentDigest, nulls_to_nan
+from twinloop.tables import nulls_to_nan
 
 ROLES = ("key", "time", "group", "feature")
 
@@ -124,7 +125,7 @@ class BatchScorer:
         if self._shadow is None:
             return Scored(published, bad, at, cells, digest)
         came = table if kept.all() else table.filter(pa.array(kept))
-        said, agreement = self._shadow.answer(good, came, predictions)
+        said, agreement = self._shadow.answer(good, came, predictions, self._scorer.target)
         return Scored(published, bad, at, cells, digest, said, agreement)
 
     def _published(self, good: pa.Table, predictions: Predictions, X: np.ndarray) -> pa.Table:

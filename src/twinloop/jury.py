@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from twinloop.digest import row_hashes
 from twinloop.evaluation import Metric
 from twinloop.paired import Gain
 from twinloop.scorer import Predictions
-from twinloop.tables import row_hashes
 from twinloop.verdict import Check, gain_words
 from twinloop.workload import Workload
 

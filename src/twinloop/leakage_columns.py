@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from twinloop.digest import row_hashes
 from twinloop.leakage_case import (
     JUDGED_ROWS,
     MIN_ROWS,
@@ -14,7 +15,6 @@ from twinloop.leakage_case import (
     tells,
 )
 from twinloop.scorer import Target
-from twinloop.tables import row_hashes
 
 _FITTED = 4000  # rows of a fold in the check of single features
 _BINS = 200

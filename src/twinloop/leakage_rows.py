@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from twinloop.digest import mix, row_hashes
 from twinloop.leakage_case import JUDGED_ROWS, MIN_VARIED, Case, Leak
-from twinloop.tables import mix, row_hashes
 
 _TWINS = 0.01  # share of twins worth a word
 _KINDS = 20  # twins a row, from which the rows are of few kinds rather than copied

@@ -6,13 +6,14 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from twinloop.contract import Contract, check_rows
-from twinloop.scorer import Predictions, Scorer
-from twinloop.tables import mix, row_hashes
+from twinloop.contract import Checked, Contract, check_rows
+from twinloop.digest import mix, row_hashes
+from twinloop.scorer import Predictions, Scorer, Target
 from twinloop.vocabulary import Frozen
 
 # So that rows are not drawn by what folds and holdouts are drawn by.
 _SALT = np.uint64(0x5AD0)
+_ROLES = ("key", "time", "group", "feature")
 
 
 class Agreement(Frozen):
@@ -28,7 +29,7 @@ class Agreement(Frozen):
         With one class or number.
     absolute, squared
         Sums of the differences between numbers, or between the probabilities of the class that the
-        champion chose.
+        champion chose; that between an infinite number and another one is left out.
     """
 
     rows: int = 0
@@ -74,7 +75,7 @@ class Shadow:
     share: float
 
     def answer(
-        self, good: pa.Table, source: pa.Table, champion: Predictions
+        self, good: pa.Table, source: pa.Table, champion: Predictions, target: Target
     ) -> tuple[pa.Table, Agreement]:
         """Answer a share of the rows.
 
@@ -84,8 +85,8 @@ class Shadow:
             Rows that keep the champion's contract, shape (n_rows, n_columns).
         source
             The same rows as they came: the challenger may have another contract.
-        champion
-            What the champion said of them.
+        champion, target
+            What the champion said of them, and of what.
 
         Returns
         -------
@@ -93,21 +94,30 @@ class Shadow:
             Keys and times with the challenger's answers, and how these compare.
         """
         chosen = np.flatnonzero(self._chosen(good))
-        roles = ("key", "time", "group", "feature")
-        checked = check_rows(source.take(chosen), self.contract, roles=roles, lean=True)
-        asked = chosen[checked.kept]
+        checked = self._checked(source.take(chosen))
+        asked = chosen[:0] if checked is None else chosen[checked.kept]
         named = [n for n in good.schema.names if n in self._names]
         rows = good.select(named).take(asked)
-        if len(asked) == 0:
+        if checked is None or len(asked) == 0:
             answers = self.scorer.no_answers()
             agreement = Agreement(refused=len(chosen))
         else:
             said = self.scorer.predict(checked.good)
             answers = self.scorer.columns(said)
-            agreement = _compare(champion.take(asked), said, len(chosen) - len(asked))
+            refused = len(chosen) - len(asked)
+            agreement = _compare(champion.take(asked), target, said, self.scorer.target, refused)
         for name, values in answers.items():
             rows = rows.append_column(name, values)
         return rows, agreement
+
+    def _checked(self, rows: pa.Table) -> Checked | None:
+        """Divide rows by the challenger's contract; None where it asks for a column there is not.
+
+        That is no reason for the champion not to answer.
+        """
+        if not {c.name for c in self.contract.select(*_ROLES)} <= set(rows.schema.names):
+            return None
+        return check_rows(rows, self.contract, roles=_ROLES, lean=True)
 
     @property
     def _names(self) -> set[str]:
@@ -119,19 +129,35 @@ class Shadow:
         return drawn.astype(np.float64) < self.share * 2.0**64
 
 
-def _compare(champion: Predictions, challenger: Predictions, refused: int) -> Agreement:
-    ours, theirs = champion.value, challenger.value
-    equal = int(np.count_nonzero(ours == theirs))
-    if champion.probability is not None and challenger.probability is not None:
-        if champion.probability.shape != challenger.probability.shape:
-            return Agreement(rows=len(ours), refused=refused, equal=equal)
-        at = np.arange(len(ours)), ours
-        ours, theirs = champion.probability[at], challenger.probability[at]
-    apart = np.abs(ours - theirs)
+def _compare(
+    champion: Predictions, ours: Target, challenger: Predictions, theirs: Target, refused: int
+) -> Agreement:
+    rows = len(champion.value)
+    if champion.probability is None or challenger.probability is None:
+        if ours.classes or theirs.classes:  # one says numbers, the other classes
+            return Agreement(rows=rows, refused=refused)
+        return _agreement(
+            champion.value, challenger.value, champion.value, challenger.value, refused
+        )
+    # Two versions need not know the same classes, nor count them alike.
+    place = {label: i for i, label in enumerate(theirs.classes)}
+    known = np.array([place.get(label, len(place)) for label in ours.classes])
+    chosen = known[champion.value]
+    shares = np.column_stack([challenger.probability, np.zeros(rows)])
+    at = np.arange(rows)
+    said, heard = champion.probability[at, champion.value], shares[at, chosen]
+    return _agreement(chosen, challenger.value, said, heard, refused)
+
+
+def _agreement(
+    ours: np.ndarray, theirs: np.ndarray, said: np.ndarray, heard: np.ndarray, refused: int
+) -> Agreement:
+    finite = np.isfinite(said) & np.isfinite(heard)
+    apart = np.abs(said[finite] - heard[finite])
     return Agreement(
         rows=len(ours),
         refused=refused,
-        equal=equal,
+        equal=int(np.count_nonzero(ours == theirs)),
         absolute=float(apart.sum()),
         squared=float((apart**2).sum()),
     )

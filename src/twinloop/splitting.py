@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from twinloop.digest import mix
 from twinloop.errors import EmptyWindowError, TargetError
-from twinloop.tables import mix
 from twinloop.window import format_duration
 from twinloop.workload import Workload
 

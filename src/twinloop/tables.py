@@ -1,9 +1,7 @@
-"""Arrow tables: the kinds a column can have, typing on read, and the digest of content."""
+"""Arrow tables: the kinds a column can have, and typing on read."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -11,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinloop.errors import ColumnError, nearest
-from twinloop.vocabulary import Frozen, Kind
+from twinloop.vocabulary import Kind
 
 ARROW_TYPES: dict[Kind, pa.DataType] = {
     "number": pa.float64(),
@@ -21,8 +19,10 @@ ARROW_TYPES: dict[Kind, pa.DataType] = {
 }
 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-# In the place of a missing value's hash.
-_MISSING = np.uint64(0xA5A5A5A5DEADBEEF)
+# Microseconds to a unit that is larger.
+PER_UNIT = {"day": 86_400_000_000, "s": 1_000_000, "ms": 1_000}
+# How many of them there are to either side of 1970.
+FARTHEST = 2**63 - 1
 # More text than this that looks like numbers is a column of numbers with faults in it.
 _MOSTLY = 0.5
 
@@ -130,7 +130,18 @@ def _has_nan(array: pa.Array) -> bool:
     return int(np.count_nonzero(np.isnan(floats_of(array)))) > array.null_count
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_bytes(kind: pa.DataType) -> bool:
+    """Tell whether values are bytes."""
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether values are text, or all null."""
     return bool(
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
@@ -140,7 +151,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _numbers(array: pa.Array) -> pa.Array:
-    if _is_text(array.type):
+    if is_text(array.type):
         found = pd.to_numeric(array.cast(pa.string()).to_pandas(), errors="coerce")
         return pa.array(found.to_numpy(np.float64, na_value=np.nan), from_pandas=True)
     if pa.types.is_boolean(array.type):
@@ -157,7 +168,7 @@ def _numbers(array: pa.Array) -> pa.Array:
 def _booleans(array: pa.Array) -> pa.Array:
     if pa.types.is_boolean(array.type):
         return array
-    if _is_text(array.type):
+    if is_text(array.type):
         words = pc.utf8_lower(array.cast(pa.string())).to_pylist()
         return pa.array([None if w is None else _TRUTH.get(w.strip()) for w in words], pa.bool_())
     floats = _numbers(array)
@@ -172,26 +183,65 @@ def _categories(array: pa.Array) -> pa.Array:
         whole = pc.and_(pc.equal(pc.floor(array), array), pc.less(pc.abs(array), 2.0**53))
         digits = pc.if_else(whole, array, None).cast(pa.int64()).cast(pa.string())
         return pc.coalesce(digits, array.cast(pa.string()))
-    try:
-        return array.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        # Lists, structs and bytes that are no text: values, but not of this kind.
+    if is_bytes(array.type):
+        words = [_decoded(value) for value in array.to_pylist()]
+        return pa.array(words, pa.string())
+    if pa.types.is_nested(array.type):
+        # Values, but not of this kind.
         return pa.nulls(len(array), pa.string())
+    texts = array.cast(pa.string())
+    if pa.types.is_temporal(array.type):
+        # So Arrow writes what no calendar has.
+        lost = pc.starts_with(texts, "<value out of range")
+        texts = pc.if_else(lost, None, texts)
+    return texts
+
+
+def _decoded(value: bytes | None) -> str | None:
+    """Read bytes as text; None for those that are none."""
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _timestamps(array: pa.Array) -> pa.Array:
     target = ARROW_TYPES["timestamp"]
-    if pa.types.is_timestamp(array.type):
-        return array.cast(pa.timestamp("us", tz=array.type.tz), safe=False).cast(target)
-    if pa.types.is_date(array.type):
-        return array.cast(pa.timestamp("us")).cast(target)
-    if _is_text(array.type):
+    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
+        return _microseconds(array).cast(target)
+    if is_text(array.type):
         texts = array.cast(pa.string())
         # pandas takes "now" and "today" for times: other ones at each reading.
         dated = pc.if_else(pc.match_substring_regex(texts, r"^\s*\d"), texts, None).to_pandas()
         times = pd.to_datetime(dated, errors="coerce", utc=True, format="ISO8601")
         return pa.array(times.to_numpy("datetime64[us]")).cast(target)
     return pa.nulls(len(array), target)
+
+
+def _microseconds(array: pa.Array) -> pa.Array:
+    """Count dates and times in microseconds; null for those that 64 bits cannot count so."""
+    tz = getattr(array.type, "tz", None)
+    per = PER_UNIT.get(_unit(array.type))
+    if per is not None:
+        # Arrow refuses all of them for the sake of one, or lets it come round to another year.
+        counts, limit = ticks(array), FARTHEST // per
+        ends = pc.min_max(counts)
+        low, high = ends["min"].as_py(), ends["max"].as_py()
+        if low is not None and (low < -limit or high > limit):
+            inside = pc.and_(pc.greater_equal(counts, -limit), pc.less_equal(counts, limit))
+            array = pc.if_else(inside, array, None)
+    return array.cast(pa.timestamp("us", tz=tz), safe=False)
+
+
+def _unit(kind: pa.DataType) -> str:
+    if pa.types.is_date(kind):
+        return "day" if pa.types.is_date32(kind) else "ms"
+    return kind.unit
+
+
+def ticks(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return dates and times as the integers they are stored as."""
+    return array.cast(pa.int32() if pa.types.is_date32(array.type) else pa.int64())
 
 
 _CONVERTERS: dict[Kind, Callable[[pa.Array], pa.Array]] = {
@@ -227,131 +277,9 @@ def require_columns(table: pa.Table | pa.Schema, names: Mapping[str, str], origi
             )
 
 
-class ContentDigest(Frozen):
-    """The digest of content, built batch by batch.
-
-    All rows and all columns count; the order of rows and columns, batches, chunks, dictionaries and
-    files do not: hashes of rows are added up (an additive multiset hash, Clarke et al. 2003), which
-    finds accidents and makes no claim against an adversary.
-
-    Attributes
-    ----------
-    columns
-        Names and types of the columns, by name; None before the first table.
-    sums
-        Of the hashes of rows, and of the hashes of these; modulo 2**64.
-    """
-
-    columns: tuple[tuple[str, str], ...] | None = None
-    rows: int = 0
-    sums: tuple[int, int] = (0, 0)
-
-    @classmethod
-    def of(cls, table: pa.Table) -> Self:
-        """Digest a table."""
-        hashes, columns = _row_hashes(table, sorted(table.schema.names))
-        # Sums wrap at 64 bits on purpose.
-        first, second = hashes.sum(dtype=np.uint64), mix(hashes).sum(dtype=np.uint64)
-        return cls(columns=columns, rows=table.num_rows, sums=(int(first), int(second)))
-
-    def merge(self, other: Self) -> Self:
-        """Return the digest of both tables together.
-
-        Raises
-        ------
-        ValueError
-            If the other has other columns.
-        """
-        if self.columns is None:
-            return other
-        if other.columns not in (None, self.columns):
-            raise ValueError(f"columns {other.columns} differ from {self.columns} of the others")
-        first, second = ((a + b) % 2**64 for a, b in zip(self.sums, other.sums, strict=True))
-        rows = self.rows + other.rows
-        return self.model_copy(update={"rows": rows, "sums": (first, second)})
-
-    def hexdigest(self) -> str:
-        """Return 64 hexadecimal digits: SHA-256 over names, types, count and sums."""
-        return hashlib.sha256(repr((self.columns, self.rows, self.sums)).encode()).hexdigest()
-
-
-def content_digest(table: pa.Table) -> str:
-    """Name a table by its full content; see `ContentDigest`."""
-    return ContentDigest.of(table).hexdigest()
-
-
-def row_hashes(table: pa.Table, names: list[str]) -> np.ndarray:
-    """Hash each row by the content of some columns: uint64, shape (n_rows,)."""
-    return _row_hashes(table, names)[0]
-
-
-def _row_hashes(
-    table: pa.Table, names: list[str]
-) -> tuple[np.ndarray, tuple[tuple[str, str], ...]]:
-    rows = np.zeros(table.num_rows, np.uint64)
-    schema = []
-    for name in names:
-        hashes, kind = _column_hashes(table.column(name))
-        schema.append((name, kind))
-        # Odd multiplier: a bijection on 64 bits, so that swapped columns do not cancel out.
-        rows *= np.uint64(0x9E3779B97F4A7C15)
-        rows += mix(hashes)
-    return mix(rows), tuple(schema)
-
-
-def _column_hashes(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
-    kind = column.type
-    if pa.types.is_dictionary(kind) and len(column):
-        return _level_hashes(column.combine_chunks())
-    if pa.types.is_floating(kind):
-        floats = floats_of(column) + 0.0  # -0.0 is 0.0
-        missing = np.isnan(floats)
-        bits, word = floats.view(np.uint64), "float64"
-    elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        values = column.cast(pa.int64(), safe=False).fill_null(0).to_numpy()
-        word = "bool" if pa.types.is_boolean(kind) else "int64"
-        bits, missing = values.view(np.uint64), is_null(column)
-    elif pa.types.is_timestamp(kind):
-        times = column.cast(ARROW_TYPES["timestamp"]).cast(pa.int64()).fill_null(0)
-        bits, missing, word = times.to_numpy().view(np.uint64), is_null(column), "timestamp"
-    elif len(column) and not pa.types.is_null(kind):
-        # The same texts come again and again; each is hashed once.
-        return _level_hashes(column.cast(pa.string()).combine_chunks().dictionary_encode())
-    else:
-        bits, missing, word = np.zeros(len(column), np.uint64), np.ones(len(column), bool), "text"
-    return (np.where(missing, _MISSING, bits) if missing.any() else bits), word
-
-
-def _level_hashes(column: pa.DictionaryArray) -> tuple[np.ndarray, str]:
-    """Hash each level once, then look it up."""
-    if _is_text(column.type.value_type):
-        levels, word = _text_hashes(column.dictionary), "text"
-    else:
-        levels, word = _column_hashes(pa.chunked_array([column.dictionary]))
-    places = column.indices.fill_null(len(levels)).to_numpy()
-    return np.append(levels, _MISSING).take(places), word
-
-
-def _text_hashes(texts: pa.Array) -> np.ndarray:
-    words = texts.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False)
-    hashes = pd.util.hash_array(words, categorize=False)
-    return np.where(is_null(texts), _MISSING, hashes)
-
-
 def is_null(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Mark what is null: bool, shape (n_rows,). NaN is not."""
     if column.null_count == 0:
         return np.zeros(len(column), bool)
     nulls: np.ndarray = np.asarray(column.is_null())
     return nulls
-
-
-def mix(bits: np.ndarray) -> np.ndarray:
-    """Scramble 64-bit words (the finaliser of SplitMix64, Steele et al. 2014)."""
-    words = bits.astype(np.uint64)
-    words ^= words >> np.uint64(30)
-    words *= np.uint64(0xBF58476D1CE4E5B9)
-    words ^= words >> np.uint64(27)
-    words *= np.uint64(0x94D049BB133111EB)
-    words ^= words >> np.uint64(31)
-    return words

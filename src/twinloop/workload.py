@@ -1,5 +1,6 @@
 """A workload: one learning problem, frozen, as one YAML file describes it."""
 
+import re
 from datetime import timedelta
 from typing import Any, Literal, Self
 
@@ -24,6 +25,16 @@ from twinloop.vocabulary import (
 )
 
 _NO_SEASONS = "candidate 'seasonal' needs a time column, and 'hour' or 'weekday' in the calendar"
+_ALWAYS = (
+    r"prediction|model_version|model_run_id|(feature|contribution)_\d+|"
+    r"quarantine_(reason|file|row|rows|text)"
+)
+# What predictions and quarantine call their own columns.
+_PUBLISHED: dict[Task, re.Pattern[str]] = {
+    "regression": re.compile(_ALWAYS),
+    "binary": re.compile(rf"{_ALWAYS}|probability"),
+    "multiclass": re.compile(rf"{_ALWAYS}|probability_.*", re.DOTALL),
+}
 
 
 class Workload(Frozen):
@@ -72,6 +83,18 @@ class Workload(Frozen):
                 )
         if self.target in self.key:
             raise ValueError(f"target {self.target!r} is part of the key; a key identifies a row")
+        return self
+
+    @model_validator(mode="after")
+    def _publishable(self) -> Self:
+        """Refuse columns that are called as what is published beside them, or joined with them."""
+        named = [*self.key, *([self.time] if self.time else []), self.target]
+        taken = [name for name in named if _PUBLISHED[self.task].fullmatch(name)]
+        if taken:
+            raise ValueError(
+                f"column {taken[0]!r} is the target, the time or a key, and what is published has "
+                "a column of that name too; give it another one in the source"
+            )
         return self
 
     @model_validator(mode="after")

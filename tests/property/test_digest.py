@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinloop.tables import ContentDigest, content_digest, row_hashes
+from twinloop.digest import ContentDigest, content_digest, row_hashes
 
 SETTINGS = settings(max_examples=60, deadline=None)
 SCHEMA = pa.schema(

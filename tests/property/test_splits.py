@@ -182,7 +182,7 @@ def test_every_draw_covers_all_rows(
 ) -> None:
     """Repeated folds validate each row once a draw, and no two draws are alike."""
     draw = np.random.default_rng(seed)
-    rows = {"classes": draw.integers(0, 2, n_rows), "groups": draw.integers(0, 20, n_rows)}
+    rows = {"classes": draw.integers(0, 2, n_rows), "groups": np.arange(n_rows) % 60}
     names = {"kfold": {}, "stratified": {"task": "binary"}, "group": {"group": "g"}}
     given_rows = {
         k: v for k, v in rows.items() if k == {"stratified": "classes", "group": "groups"}.get(kind)

@@ -16,7 +16,18 @@ import pytest
 
 TWINLOOP = Path(sys.executable).parent / "twinloop"
 COMMANDS = (
-    *("train", "score", "watch", "retrain", "replay", "champion", "reproduce", "runs", "check"),
+    *(
+        "train",
+        "score",
+        "verify",
+        "watch",
+        "retrain",
+        "replay",
+        "champion",
+        "reproduce",
+        "runs",
+        "check",
+    ),
 )
 SUGAR = """
 name: sugar
@@ -134,7 +145,7 @@ def read(path: Path) -> Any:
 def test_both_loops_by_the_path_of_a_file(desk: Desk, tmp_path: Path) -> None:
     """A YAML file anywhere goes through both loops: JSON is what was printed, HOME stays empty."""
     out: dict[str, tuple[str, Any]] = {}
-    for command in ("check", "train", "score", "watch", "champion", "runs"):
+    for command in ("check", "train", "score", "verify", "watch", "champion", "runs"):
         path = tmp_path / f"{command}.json"
         done = desk.twinloop(command, str(desk.file), "--json", str(path))
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
@@ -148,6 +159,10 @@ def test_both_loops_by_the_path_of_a_file(desk: Desk, tmp_path: Path) -> None:
     text, manifest = out["score"]
     assert f"read 442, scored {manifest['scored']}, quarantined 0, with version 1" in text
     assert manifest["version"]["run_id"] == trained["run_id"]
+    text, verified = out["verify"]
+    assert (verified["outputs"], verified["rows"]) == (1, manifest["scored"])
+    assert verified["faults"] == []
+    assert_damage_is_told(desk, manifest["folder"])
     text, decision = out["watch"]
     assert f"decision: {decision['action']}" in text
     text, history = out["champion"]
@@ -160,6 +175,19 @@ def test_both_loops_by_the_path_of_a_file(desk: Desk, tmp_path: Path) -> None:
     assert all(f"{run['money']:.6f}" in text for run in listed["runs"])
     assert list(desk.user.iterdir()) == []
     assert desk.children() == []
+
+
+def assert_damage_is_told(desk: Desk, folder: str) -> None:
+    """Assert that verifying a damaged window is one error, and that its file is named."""
+    lake = desk.home / "data" / "lake" / "sugar"
+    part = lake / "predictions" / "all" / folder / "part-00000.parquet"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    done = desk.twinloop("verify", str(desk.file))
+    assert_one_error(done, "TL510")
+    assert "1 published files of 'sugar'" in done.stderr
+    assert str(part) in done.stdout + done.stderr
 
 
 def test_failing_train_is_one_error(desk: Desk) -> None:

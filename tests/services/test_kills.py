@@ -6,6 +6,7 @@ import time
 import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -179,7 +180,7 @@ def test_a_run_nobody_hears_of_is_called_crashed(stack: Stack) -> None:
                 still.suspend()
                 time.sleep(15)
                 still.resume()
-            until(lambda heard=heard: ended(still) or heartbeats(stack, slow) > heard, 60)
+            until(partial(beats_again, stack, slow, still, heard), 60)
         assert stack.state(lost) == "CRASHED"
         assert "no sign of life" in stack.ask(f"/flow_runs/{lost}")["state"]["message"]
     assert stack.finished(slow, 120) == "COMPLETED"
@@ -193,6 +194,11 @@ def ended(process: psutil.Process) -> bool:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def beats_again(stack: Stack, run: str, process: psutil.Process, heard: int) -> bool:
+    """Tell whether a run has given a sign of life since so many, or has ended."""
+    return ended(process) or heartbeats(stack, run) > heard
 
 
 def heartbeats(stack: Stack, run: str) -> int:

@@ -213,7 +213,8 @@ def test_a_csv_file_without_header_is_broken(raw: Path, read: Read, workload: Wo
     assert rows == [(0, 1), (1, 2), (2, 3)]
     assert [Path(u.file).stem for u in broken] == ["c", "d", "e"]
     with pytest.raises(SourceError, match=r"c\.csv' as CSV: it is empty"):
-        sources.has_rows(workload, window_of(0, 9))
+        sources.read_window(workload, window_of(0, 9))
+    assert sources.has_rows(workload, window_of(0, 9))
 
 
 def test_damage_is_told_on_one_line(raw: Path, read: Read, workload: Workload) -> None:

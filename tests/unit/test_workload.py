@@ -110,6 +110,9 @@ def test_a_wrong_value_is_named(more: str, told: str) -> None:
         ("time: rentals", "time and target are both 'rentals'"),
         ("group: rentals", "group and target are both 'rentals'"),
         ("key: [rentals]", "target 'rentals' is part of the key"),
+        ("key: [a, prediction]", "column 'prediction' is the target, the time or a key"),
+        ("time: quarantine_row", "column 'quarantine_row' is the target, the time or a key"),
+        ("key: [feature_12]", "column 'feature_12' is the target, the time or a key"),
         ("training: {threshold: 0.3}", "threshold is 0.3 but the task is 'regression'"),
         ("slices: [rentals]", "slices names 'rentals', which is the target"),
         ("ignore: [a]\nslices: [a]", "slices names 'a', which is ignored"),
@@ -136,6 +139,27 @@ def test_a_problem_without_sense_is_refused(more: str, told: str) -> None:
     """Keys that contradict one another are told apart, by name and value."""
     with pytest.raises(WorkloadError, match=told):
         read(more)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "taken"),
+    [
+        ("binary", "probability", True),
+        ("binary", "probability_a", False),
+        ("multiclass", "probability_a", True),
+        ("multiclass", "probability", False),
+        ("regression", "probability", False),
+        ("regression", "quarantine_reasons", False),
+    ],
+)
+def test_names_of_answers_are_taken(task: str, name: str, taken: bool) -> None:
+    """What a prediction of this task calls its own cannot be a key: readers could not tell."""
+    text = f"name: w\ntask: {task}\nsource: {{kind: files, path: x}}\ntarget: y\nkey: [{name}]"
+    if taken:
+        with pytest.raises(WorkloadError, match=f"column '{name}'"):
+            parse_workload(text, "w.yaml", {})
+    else:
+        assert parse_workload(text, "w.yaml", {}).key == (name,)
 
 
 @pytest.mark.parametrize("task", list(METRICS_BY_TASK))
