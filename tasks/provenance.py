@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import re
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -69,8 +70,9 @@ def provenance_of(
     )
 
 
+@cache
 def software() -> dict[str, str]:
-    """Return the versions of what a model is made with here."""
+    """Return the versions of what a model is made with here; a process asks once."""
     installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions()}
     digest = hashlib.sha256()
     for path in sorted(Path(twinloop.__file__).parent.rglob("*.py")):

@@ -1,6 +1,7 @@
 """Requirements: what is installed here, pinned so that another machine gets the same."""
 
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 
 from packaging.requirements import Requirement
@@ -23,6 +24,12 @@ def pinned(names: Iterable[str]) -> list[str]:
     list of str
         ``name==version``, by name.
     """
+    return list(_pinned(tuple(names)))
+
+
+@cache
+def _pinned(names: tuple[str, ...]) -> tuple[str, ...]:
+    # What is installed does not change under a process; to read it takes a fifth of a second.
     found: dict[str, str] = {}
     wanted = [(canonicalize_name(name), frozenset[str]()) for name in names]
     seen = set(wanted)
@@ -41,7 +48,7 @@ def pinned(names: Iterable[str]) -> list[str]:
             if part not in seen:
                 seen.add(part)
                 wanted.append(part)
-    return [f"{name}=={version}" for name, version in sorted(found.items())]
+    return tuple(f"{name}=={version}" for name, version in sorted(found.items()))
 
 
 def _holds(need: Requirement, extras: frozenset[str]) -> bool:

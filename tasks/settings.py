@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field
@@ -11,6 +12,8 @@ from twinloop.errors import WorkloadError, nearest
 from twinloop.window import as_utc
 from twinloop.workload import Workload
 from twinloop.workload_file import parse_workload
+
+_NAMES = ("TWINLOOP_", "MLFLOW_TRACKING_URI", "HOME")
 
 
 def _cores() -> int:
@@ -79,6 +82,13 @@ class Settings(BaseSettings):
 
 def settings() -> Settings:
     """Read the settings from the environment as it is now."""
+    named = {n: v for n, v in os.environ.items() if n.upper().startswith(_NAMES)}
+    return _settings(tuple(sorted(named.items())), str(Path.cwd()))
+
+
+@lru_cache(maxsize=16)
+def _settings(_: tuple[tuple[str, str], ...], __: str) -> Settings:
+    # Asked for many times a second; the same environment and folder give the same.
     return Settings()
 
 

@@ -84,11 +84,12 @@ class Stream:
                     late, took = repeats.mark(piece.table)
                     yield piece, took, partial(self._scorer.score, piece.table, late)
 
+        most = 2 * settings().threads
         waiting: deque[tuple[Piece, list[int], Future[Scored] | None]] = deque()
         with _pool() as pool:
             for piece, took, work in jobs():
                 waiting.append((piece, took, None if work is None else pool.submit(work)))
-                if len(waiting) > 2 * settings().threads:
+                if len(waiting) > most:
                     yield _wait(*waiting.popleft())
             while waiting:
                 yield _wait(*waiting.popleft())

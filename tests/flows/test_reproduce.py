@@ -75,8 +75,8 @@ def everything(home: Path) -> tuple[Any, ...]:
     ("name", "candidate"),
     [
         ("bikes", "xgboost"),
-        ("bikes", "forest"),
-        ("bikes", "boosting"),
+        ("diabetes", "forest"),
+        ("breast_cancer", "boosting"),
         ("digits", "linear"),
         ("digits", "kernel"),
     ],
