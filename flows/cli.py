@@ -154,7 +154,7 @@ def verify(workload: Ref, var: Var = None, json: Json = None) -> None:
     if found.faults:
         raise StorageError(
             f"{len(found.faults)} published files of {found.workload!r} are not as written.",
-            f"Score their windows again: `twinloop score {name} --window START/END`.",
+            "What mends each is said above; `twinloop score` scores a window again.",
         )
 
 

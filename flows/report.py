@@ -97,7 +97,7 @@ def scoring(manifest: Manifest) -> None:
 def verification(found: Verification) -> None:
     """Print what was read again, and each file that is not as it was written."""
     for fault in found.faults:
-        say(f"[bold]{escape(str(fault.path))}[/] {escape(fault.fault)}")
+        say(f"[bold]{escape(str(fault.path))}[/] {escape(fault.fault)}: {escape(fault.mend)}")
     say(
         f"{found.workload}: {found.rows} predictions in {found.outputs} outputs, {found.files} "
         f"files, {found.size / 1e6:.1f} MB; {len(found.faults) or 'no'} faults"

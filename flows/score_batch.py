@@ -51,7 +51,10 @@ def score_batch(
 
 
 def _make_up(workload: Workload, moment: datetime) -> None:
-    for missed in missed_windows(workload, moment):
+    missed_ones: list[Window] = []
+    with suppress(TwinloopError):
+        missed_ones = missed_windows(workload, moment)
+    for missed in missed_ones:
         # One that cannot be made up for says so in its own run, and keeps no other from it.
         with suppress(TwinloopError):
             score_batch(workload.id, missed, missed.end, missed.end)

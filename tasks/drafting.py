@@ -30,7 +30,6 @@ from tasks.published import (
     Manifest,
     home_of,
     read_manifest,
-    window_slug,
 )
 from tasks.settings import settings
 from tasks.sources import SourceBatch, Unreadable
@@ -44,6 +43,8 @@ from twinloop.window import Window
 from twinloop.workload import Workload
 
 _log = logging.getLogger("twinloop.progress")
+# Of a row that could not be read, beside its text.
+_PLACE_BYTES = 100
 _RECEIPTS = "_part-*.json"
 _PLACE = ("quarantine_file", "quarantine_row", "quarantine_rows", "quarantine_text")
 
@@ -57,7 +58,7 @@ class Part(Frozen):
         Its files; None where there is nothing to write.
     pieces
         How many pieces of the source went into it.
-    read, scored, quarantined
+    read, quarantined
         Rows; of what could not be read, an estimate.
     reasons, examples
         Quarantined rows by reason, and one value of each.
@@ -66,7 +67,7 @@ class Part(Frozen):
     taken
         Hashes of keys that occur again, and whose row is in this part.
     challenger
-        Version that answered in shadow; empty without one.
+        Who answered in shadow, and how many rows; empty without one.
     """
 
     number: int
@@ -75,7 +76,6 @@ class Part(Frozen):
     shadow: Stored | None
     pieces: int
     read: int
-    scored: int
     quarantined: int
     reasons: dict[str, int]
     examples: dict[str, str]
@@ -100,6 +100,7 @@ class PartBuilder:
         self._cells = cells
         self._tables: list[pa.Table] = []
         self._bad: list[pa.Table] = []
+        self._unreadable: list[Unreadable] = []
         self._shadow: list[pa.Table] = []
         self._taken: list[int] = []
         self._digest = ContentDigest()
@@ -112,7 +113,7 @@ class PartBuilder:
         """Add a batch and what became of it."""
         self.pieces += 1
         self.rows += batch.table.num_rows
-        self.bytes += scored.table.nbytes
+        self.bytes += scored.table.nbytes + scored.bad.nbytes
         self._tables.append(scored.table)
         self._taken += taken
         self._cells = self._cells + scored.cells
@@ -120,6 +121,7 @@ class PartBuilder:
         if scored.bad.num_rows:
             self._bad.append(_placed(scored.bad, batch.file, batch.numbers[scored.at]))
         if scored.shadow is not None and scored.agreement is not None:
+            self.bytes += scored.shadow.nbytes
             self._shadow.append(scored.shadow)
             before = self._agreement or Agreement()
             self._agreement = before.merge(scored.agreement)
@@ -128,22 +130,15 @@ class PartBuilder:
         """Add a piece of the source that could not be read."""
         self.pieces += 1
         self.rows += found.rows
-        self._bad.append(
-            pa.table(
-                {
-                    REASON: pa.array([found.code], pa.string()),
-                    "quarantine_file": [found.file],
-                    "quarantine_row": pa.array([found.number], pa.int64()),
-                    "quarantine_rows": pa.array([found.rows], pa.int64()),
-                    "quarantine_text": [found.text],
-                }
-            )
-        )
+        self.bytes += len(found.text) + _PLACE_BYTES
+        self._unreadable.append(found)
 
     def write(self, draft: "Draft", schema: pa.Schema, challenger: str) -> Part:
         """Write the part's files and its receipt."""
         published = pa.concat_tables([schema.empty_table(), *self._tables])
-        bad = pa.concat_tables(self._bad, promote_options="permissive") if self._bad else None
+        unreadable = [_listed(self._unreadable)] if self._unreadable else []
+        broken = [*self._bad, *unreadable]
+        bad = pa.concat_tables(broken, promote_options="permissive") if broken else None
         shadow = pa.concat_tables(self._shadow) if self._shadow else None
         reasons, examples = (Counter[str](), {}) if bad is None else count_reasons(bad)
         part = Part(
@@ -153,7 +148,6 @@ class PartBuilder:
             shadow=None if shadow is None else draft.write(SHADOW, self._number, shadow),
             pieces=self.pieces,
             read=self.rows,
-            scored=published.num_rows,
             quarantined=self.rows - published.num_rows,
             reasons=dict(reasons),
             examples=examples,
@@ -165,6 +159,19 @@ class PartBuilder:
         )
         draft.finish(part)
         return part
+
+
+def _listed(found: list[Unreadable]) -> pa.Table:
+    """List what could not be read, as rows in quarantine."""
+    return pa.table(
+        {
+            REASON: pa.array([u.code for u in found], pa.string()),
+            "quarantine_file": pa.array([u.file for u in found], pa.string()),
+            "quarantine_row": pa.array([u.number for u in found], pa.int64()),
+            "quarantine_rows": pa.array([u.rows for u in found], pa.int64()),
+            "quarantine_text": pa.array([u.text for u in found], pa.string()),
+        }
+    )
 
 
 def _placed(bad: pa.Table, file: str, numbers: np.ndarray) -> pa.Table:
@@ -188,19 +195,26 @@ def _placed(bad: pa.Table, file: str, numbers: np.ndarray) -> pa.Table:
 
 
 @contextmanager
-def alone(workload: Workload, window: Window | None) -> Iterator[None]:
+def alone(workload: Workload, slug: str) -> Iterator[None]:
     """Keep all other runs off a window, in whichever process, until the block ends.
 
     The system lets go of the lock when a process ends, however it ends.
+
+    Parameters
+    ----------
+    workload
+        Whose window.
+    slug
+        Name of its folder.
     """
-    path = settings().lake(workload) / "locks" / f"score-{window_slug(window)}.lock"
+    path = settings().lake(workload) / "locks" / f"score-{slug}.lock"
     with storage.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            _log.warning("another run scores %s; waiting for its end", window or "these rows")
+            _log.warning("another run is at %s; waiting for its end", slug)
             lock.acquire(poll_interval=0.5)
     try:
         yield
@@ -216,13 +230,15 @@ class Draft:
     workload, window
         Whose output.
     plan
-        Names all it hangs on: what another plan left behind is cleared away.
+        Names all it hangs on.
+    name
+        Names that, and what makes it: what was left behind under other names is cleared away.
     """
 
-    def __init__(self, workload: Workload, window: Window | None, plan: str) -> None:
+    def __init__(self, workload: Workload, window: Window | None, plan: str, name: str) -> None:
         self.plan = plan
         self._homes = {place: home_of(workload.id, place, window) for place in PLACES}
-        self._aside = self._homes[PREDICTIONS] / f".{plan[:16]}"
+        self._aside = self._homes[PREDICTIONS] / f".{name[:16]}"
 
     def parts(self, challenger: str) -> list[Part]:
         """Return the parts that an earlier run finished, and clear away what else is left of it.
@@ -265,16 +281,16 @@ class Draft:
     def publish(self, manifest: Manifest) -> Manifest:
         """Give all of it its names; the manifest comes last.
 
-        What lies under these names already is kept: it is of the same version and the same rows,
-        and its manifest tells of it.
+        What lies under these names already is kept if it is whole: names tell the bytes, but for
+        those of the shadow.
         """
         final = self._homes[PREDICTIONS] / manifest.folder
         own = self._aside / PREDICTIONS / OWN_MANIFEST
         storage.write_text(own, manifest.text())
         there = read_manifest(final / OWN_MANIFEST)
         if there is not None and all(s.is_at(there.place_of(place)) for place, s in there.files):
-            update = {"fingerprint": manifest.fingerprint, "plan": manifest.plan}
-            manifest = there.model_copy(update=update)
+            kept = {n: getattr(there, n) for n in ("shadow", "challenger", "agreement")}
+            manifest = manifest.model_copy(update=kept)
         else:
             for place in (QUARANTINE, SHADOW, PREDICTIONS):
                 _put_in_place(self._aside / place, self._homes[place] / manifest.folder)
@@ -303,12 +319,12 @@ class Draft:
 
 
 def _put_in_place(aside: Path, final: Path) -> None:
-    """Rename a folder; what is there without a whole manifest of its own was left half done."""
-    if not aside.is_dir():
-        return
+    """Rename a folder; what has its name was left half done, or is damaged."""
     with storage.writing(final):
         if final.exists():
             _remove(final)
+        if not aside.is_dir():
+            return
         final.parent.mkdir(parents=True, exist_ok=True)
         storage.sync(aside)
         aside.rename(final)

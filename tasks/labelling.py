@@ -100,11 +100,13 @@ def find_shadow_labels(
 def _answers(tables: list[pa.Table], workload: Workload) -> pa.Table:
     """Put what was published of several windows together, without explanations.
 
-    They may name other features, and another number of them, in each.
+    They may name other features, and another number of them, in each. Windows of which a version
+    of other classes or keys has answered are left out: the newest one's columns count.
     """
     own = {*workload.key, workload.time}
-    names = [n for n in tables[0].schema.names if n in own or not _EXPLANATION.fullmatch(n)]
-    return pa.concat_tables([table.select(names) for table in tables])
+    names = [n for n in tables[-1].schema.names if n in own or not _EXPLANATION.fullmatch(n)]
+    fit = [table.select(names) for table in tables if {*names} <= {*table.schema.names}]
+    return pa.concat_tables([table for table in fit if table.schema.equals(fit[-1].schema)])
 
 
 def _pair(manifest: Manifest) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from tasks.registry import ServedVersion
 from tasks.settings import settings
 from tasks.storage import Stored
 from twinloop.errors import StorageError
+from twinloop.profile import Profile
 from twinloop.shadow import Agreement
 from twinloop.vocabulary import Frozen
 from twinloop.window import Window
@@ -99,7 +101,12 @@ def window_slug(window: Window | None) -> str:
     """Name the folder of a window."""
     if window is None:
         return "all"
-    return f"{window.start:%Y%m%dT%H%M%S}_{window.end:%Y%m%dT%H%M%S}"
+    return "_".join(_compact(end) for end in (window.start, window.end))
+
+
+def _compact(moment: datetime) -> str:
+    fraction = f".{moment.microsecond:06d}" if moment.microsecond else ""
+    return f"{moment:%Y%m%dT%H%M%S}{fraction}"
 
 
 def home_of(workload_id: str, place: str, window: Window | None) -> Path:
@@ -119,8 +126,15 @@ def read_manifest(path: Path) -> Manifest | None:
     return manifest if manifest.text() == text else None
 
 
-def published(workload: Workload) -> list[Manifest]:
+def published(workload: Workload, *, strict: bool = True) -> list[Manifest]:
     """Return what is published, the oldest window first.
+
+    Parameters
+    ----------
+    workload
+        Whose.
+    strict
+        Whether a manifest that cannot be read is refused, not left out.
 
     Raises
     ------
@@ -130,6 +144,8 @@ def published(workload: Workload) -> list[Manifest]:
     found = []
     for path in sorted((settings().lake(workload) / PREDICTIONS).glob(f"*/{MANIFEST}")):
         manifest = read_manifest(path)
+        if manifest is None and not strict:
+            continue
         if manifest is None:
             raise StorageError(
                 f"{str(path)!r} is damaged, or of an older release.",
@@ -161,6 +177,18 @@ def read_published(manifest: Manifest) -> pa.Table:
     return _read(manifest, PREDICTIONS, manifest.predictions)
 
 
+def read_profile(manifest: Manifest) -> Profile:
+    """Read the profile of a window, held to its digest.
+
+    Raises
+    ------
+    StorageError
+        If it is missing or damaged.
+    """
+    _refuse_fault(manifest, PREDICTIONS, manifest.profile)
+    return Profile.model_validate_json((manifest.place / PROFILE).read_bytes())
+
+
 def read_shadow(manifest: Manifest) -> pa.Table:
     """Read all that a challenger said of a window, each file held to its digest.
 
@@ -175,10 +203,15 @@ def read_shadow(manifest: Manifest) -> pa.Table:
 def _read(manifest: Manifest, place: str, files: tuple[Stored, ...]) -> pa.Table:
     folder, tables = manifest.place_of(place), []
     for stored in files:
-        if fault := stored.fault(folder):
-            raise StorageError(
-                f"{str(folder / stored.name)!r} {fault}.",
-                f"Score its window again: `twinloop score {manifest.workload} --window ...`.",
-            )
+        _refuse_fault(manifest, place, stored)
         tables.append(storage.read_parquet(folder / stored.name))
     return pa.concat_tables(tables)
+
+
+def _refuse_fault(manifest: Manifest, place: str, stored: Stored) -> None:
+    folder = manifest.place_of(place)
+    if fault := stored.fault(folder):
+        raise StorageError(
+            f"{str(folder / stored.name)!r} {fault}.",
+            f"Score its window again: `twinloop score {manifest.workload} --window ...`.",
+        )

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from tasks import storage
-from twinloop.contract import Contract, check_rows, key_rows
+from twinloop.contract import SCORED_ROLES, Contract, check_rows, key_rows
 from twinloop.digest import row_hashes
-from twinloop.inference import ROLES, first_of_repeated
+from twinloop.inference import first_of_repeated
 
-# Hashes in memory at a time: 16 MB, and as much again to sort them.
-_AT_A_TIME = 2_000_000
+# Hashes in memory at a time: 8 MB, and as much again to sort them.
+_AT_A_TIME = 1_000_000
 _BYTES = 8
 
 
@@ -49,12 +49,15 @@ class Repeats:
         if len(self._hashes) == 0:
             return None, []
         keys = key_rows(table, self._contract, self._key)
-        hashes = np.zeros(table.num_rows, np.uint64)
-        hashes[keys.kept] = row_hashes(keys.good, list(self._key))
-        if not np.isin(hashes[keys.kept], self._hashes).any():
+        hashes = row_hashes(keys.good, list(self._key))
+        places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        again = self._hashes[places] == hashes
+        if not again.any():
             return None, []
-        checked = check_rows(table, self._contract, roles=ROLES)
-        late, took = first_of_repeated(checked, hashes, self._hashes, self._taken)
+        rows, places = np.flatnonzero(keys.kept)[again], places[again]
+        checked = check_rows(table.take(rows), self._contract, roles=SCORED_ROLES, lean=True)
+        late = np.zeros(table.num_rows, bool)
+        late[rows], took = first_of_repeated(checked.kept, places, self._taken)
         self._taken[took] = True
         return late, self._hashes[took].tolist()
 

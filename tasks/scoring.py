@@ -15,6 +15,7 @@ from tasks import showing, sources
 from tasks.drafting import Draft, Part, PartBuilder, alone
 from tasks.metering import step
 from tasks.preparing import refuse_too_many_bad
+from tasks.provenance import software
 from tasks.published import (
     MANIFEST,
     OWN_MANIFEST,
@@ -23,13 +24,14 @@ from tasks.published import (
     home_of,
     published,
     read_manifest,
+    window_slug,
 )
 from tasks.registry import CHALLENGER, Loaded, ServedVersion, find_alias, load_version
 from tasks.sources import Unreadable
 from tasks.streaming import Stream
 from tasks.tracking import TrackedRun
 from twinloop.digest import ContentDigest
-from twinloop.errors import SourceError, TwinloopError
+from twinloop.errors import RegistryError, SourceError, TwinloopError
 from twinloop.inference import BatchScorer
 from twinloop.logplan import Metric, Param, Tag
 from twinloop.profile import Profile
@@ -39,9 +41,9 @@ from twinloop.workload import Workload
 
 _log = logging.getLogger("twinloop.progress")
 # Raise when the same rows and version would now give other files.
-_FORMAT = 1
+_FORMAT = 2
 _MOST_MISSED = 100
-# Published columns a part may hold in memory before it is written.
+# What a part may hold in memory before it is written.
 _PART_BYTES = 64_000_000
 _MATTERS = {"batch_rows", "part_rows", "explanations"}
 MODEL_VERSION, MODEL_RUN = "model_version", "model_run_id"
@@ -58,7 +60,7 @@ def missed_windows(workload: Workload, as_of: datetime) -> list[Window]:
     Only those after the first window that was, not before `inference.catch_up`, with rows, and the
     newest hundred of them.
     """
-    done = {manifest.window for manifest in published(workload)}
+    done = {manifest.window for manifest in published(workload, strict=False)}
     ends = [w.end for w in done if w is not None]
     if workload.time is None or not ends:
         return []
@@ -110,10 +112,11 @@ def _log_plan(manifest: Manifest, champion: ServedVersion) -> Iterator[Metric | 
         yield Metric("shadow/difference", agreement.mean_difference)
 
 
-def _rules(workload: Workload, champion: ServedVersion) -> dict[str, Any]:
+def _rules(workload: Workload, champion: ServedVersion, window: Window | None) -> dict[str, Any]:
     """Return all that an output hangs on but the rows."""
     return {
         "format": _FORMAT,
+        "window": None if window is None else window.model_dump(mode="json"),
         "version": champion.digest,
         "number": champion.version,
         "run": champion.run_id,
@@ -143,7 +146,11 @@ def _challenger(workload: Workload, champion: ServedVersion) -> ServedVersion | 
     """Return the version that answers beside the champion, if there is one to be heard."""
     if workload.inference.shadow == 0 or workload.sandbox:
         return None
-    challenger = find_alias(workload, CHALLENGER)
+    try:
+        challenger = find_alias(workload, CHALLENGER)
+    except TwinloopError as err:
+        _log.warning("no challenger answers in shadow: %s", err)
+        return None
     if challenger is None or challenger.version == champion.version:
         return None
     return challenger
@@ -167,10 +174,12 @@ def publish(
     challenger
         Version that answers a share of the rows in shadow.
     """
-    with alone(workload, window):
-        fingerprint, rules = sources.fingerprint(workload), _rules(workload, champion)
-        draft = Draft(workload, window, _name(rules, fingerprint))
-        manifest = _already(workload, window, draft.plan)
+    with alone(workload, window_slug(window)):
+        fingerprint, rules = sources.fingerprint(workload), _rules(workload, champion, window)
+        plan = _name(rules, fingerprint)
+        # What other releases have begun is not gone on with: last bits may differ.
+        draft = Draft(workload, window, plan, _name(plan, software()))
+        manifest = _already(workload, window, plan)
         if manifest is not None:
             draft.discard()  # a run may have been killed between its last two steps
             return manifest
@@ -188,10 +197,12 @@ def _score(
     draft: Draft,
 ) -> Manifest:
     loaded = load_version(champion, workload.trusted)
+    _refuse_other_keys(workload, champion, loaded)
     shadow = None if challenger is None else _loaded_shadow(workload, challenger)
     named = challenger.version if challenger is not None and shadow is not None else ""
+    beside = _name(named, challenger.digest, shadow.share) if challenger and shadow else ""
     scorer = _batch_scorer(workload, champion, loaded, shadow)
-    parts = _parts(workload, window, loaded, scorer, draft, named)
+    parts = _parts(workload, window, loaded, scorer, draft, beside)
     try:
         _refuse(parts, workload, window, fingerprint)
     except TwinloopError:
@@ -199,12 +210,15 @@ def _score(
         raise
     read, quarantined = (sum(getattr(p, n) for p in parts) for n in ("read", "quarantined"))
     profile, content = _totals(parts, scorer, read, quarantined)
+    profiled = draft.write_profile(profile.model_dump_json())
+    made = [p.predictions.sha256 for p in parts] + [profiled.sha256]
+    made += [p.quarantine.sha256 for p in parts if p.quarantine is not None]
     agreements = [p.agreement for p in parts if p.agreement is not None]
     manifest = Manifest(
         workload=workload.id,
         window=window,
         version=champion,
-        folder=f"v{champion.version}-{_name(rules, content)[:12]}",
+        folder=f"v{champion.version}-{_name(rules, content, made)[:12]}",
         fingerprint=fingerprint,
         plan=draft.plan,
         input_digest=content,
@@ -214,7 +228,7 @@ def _score(
         predictions=tuple(p.predictions for p in parts),
         quarantine=tuple(p.quarantine for p in parts if p.quarantine is not None),
         shadow=tuple(p.shadow for p in parts if p.shadow is not None),
-        profile=draft.write_profile(profile.model_dump_json()),
+        profile=profiled,
         challenger=named if agreements else "",
         agreement=reduce(Agreement.merge, agreements) if agreements else None,
         run_id=run_id,
@@ -257,11 +271,23 @@ def _loaded_shadow(workload: Workload, challenger: ServedVersion) -> Shadow | No
     """Load a challenger; one that cannot be is no reason to publish nothing."""
     try:
         loaded = load_version(challenger, workload.trusted)
-    except TwinloopError as err:
+        _refuse_other_keys(workload, challenger, loaded)
+        share = workload.inference.shadow
+        return Shadow(loaded.compiled, loaded.contract, workload.key, share)
+    except Exception as err:  # noqa: BLE001 - of another release, say, or damaged
         _log.warning("%s %s answers nothing in shadow: %s", workload.id, challenger.label, err)
         return None
-    share = workload.inference.shadow
-    return Shadow(loaded.compiled, loaded.contract, workload.key, share)
+
+
+def _refuse_other_keys(workload: Workload, version: ServedVersion, loaded: Loaded) -> None:
+    """Refuse a version that was trained when the workload told rows apart by other columns."""
+    times, keys = ({c.name for c in loaded.contract.select(r)} for r in ("time", "key"))
+    if keys != {*workload.key} - times:
+        raise RegistryError(
+            f"{version.name} {version.label} was trained with key {sorted(keys)}; the workload now "
+            f"says {sorted(workload.key)}.",
+            f"Train again: `twinloop train {workload.name}`.",
+        )
 
 
 def _batch_scorer(

@@ -53,13 +53,24 @@ def origin(workload: Workload) -> str:
 
 
 def fingerprint(workload: Workload) -> str:
-    """Tell cheaply whether a source may have changed: names, sizes and times of its files."""
+    """Tell cheaply whether a source may have changed: names, sizes, times and places of its files.
+
+    Raises
+    ------
+    SourceError
+        If there is no file, or one goes away meanwhile.
+    """
     source = workload.source
     facts = [source.model_dump_json(), str(workload.time)]
     if isinstance(source, FilesSource):
         for path in _files(source):
-            stat = path.stat()
-            facts.append(f"{path}|{stat.st_size}|{stat.st_mtime_ns}")
+            try:
+                stat = path.stat()
+            except OSError as err:
+                raise SourceError(f"cannot read {str(path)!r}: {err}", "Run it again.") from err
+            # A copy that keeps the time of what it replaces has another place, or change of state.
+            times = f"{stat.st_mtime_ns}|{stat.st_ctime_ns}"
+            facts.append(f"{path}|{stat.st_size}|{stat.st_ino}|{times}")
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 

@@ -1,9 +1,11 @@
 """Verifying: what is published, read again byte for byte and held to what was written."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tasks import showing
+from tasks.drafting import alone
 from tasks.published import (
     MANIFEST,
     OWN_MANIFEST,
@@ -13,18 +15,28 @@ from tasks.published import (
     read_manifest,
 )
 from tasks.settings import settings
+from twinloop.errors import StorageError
 from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
 
 _NO_MANIFEST = "is missing, damaged, or of an older release"
 _STRAY = "is in no manifest"
+_SCORE, _REMOVE = "score its window again", "remove it"
+_REMOVE_OUTPUT = "remove its folder: a newer output has taken over"
 
 
 class Fault(Frozen):
-    """A file that is not as it was written."""
+    """A file that is not as it was written.
+
+    Attributes
+    ----------
+    mend
+        What to do about it.
+    """
 
     path: Path
     fault: str
+    mend: str
 
 
 class Verification(Frozen):
@@ -48,23 +60,20 @@ def verify_published(workload: Workload) -> Verification:
     """Read again all that is published of a workload, also what newer output has taken over from.
 
     A manifest is held to the digest in itself, every other file to its manifest; what lies beside
-    them and is in no manifest is a fault too.
+    them and is in no manifest is a fault too. A window that is being scored is waited for.
     """
-    homes = sorted((settings().lake(workload) / PREDICTIONS).glob("*"))
+    lake = settings().lake(workload)
+    homes = [path for place in PLACES for path in sorted((lake / place).glob("*"))]
+    faults = [Fault(path=p, fault=_STRAY, mend=_REMOVE) for p in homes if not p.is_dir()]
+    windows = sorted({path.name for path in homes if path.is_dir()})
     manifests: list[Manifest] = []
-    faults: list[Fault] = []
     with showing.progress(workload, "verifying", "Published windows verified") as tell:
-        for i, home in enumerate(homes):
-            tell(i / len(homes))
-            for folder in sorted(p for p in home.glob("[!.]*") if p.is_dir()):
-                manifest = read_manifest(folder / OWN_MANIFEST)
-                if manifest is None or manifest.place != folder:
-                    faults.append(Fault(path=folder / OWN_MANIFEST, fault=_NO_MANIFEST))
-                else:
-                    manifests.append(manifest)
-                    faults += _faults_of(manifest)
-            faults += _faults_of_window(home)
-            faults += _strays(workload, home.name)
+        for i, slug in enumerate(windows):
+            tell(i / len(windows))
+            with _undisturbed(workload, slug):
+                found, wrong = _verify_window(lake, slug)
+            manifests += found
+            faults += wrong
     stored = [file for m in manifests for _, file in m.files]
     return Verification(
         workload=workload.id,
@@ -76,29 +85,53 @@ def verify_published(workload: Workload) -> Verification:
     )
 
 
-def _faults_of_window(home: Path) -> Iterator[Fault]:
+@contextmanager
+def _undisturbed(workload: Workload, slug: str) -> Iterator[None]:
+    """Keep runs off a window, where they could be: a disk that is read-only takes no lock."""
+    with ExitStack() as stack:
+        with suppress(StorageError):
+            stack.enter_context(alone(workload, slug))
+        yield
+
+
+def _verify_window(lake: Path, slug: str) -> tuple[list[Manifest], list[Fault]]:
+    """Verify all outputs of a window; drafts, which are hidden folders, are none."""
+    home = lake / PREDICTIONS / slug
+    pointer = read_manifest(home / MANIFEST)
+    manifests: list[Manifest] = []
+    faults: list[Fault] = []
+    for folder in sorted(p for p in home.glob("[!.]*") if p.is_dir()):
+        manifest = read_manifest(folder / OWN_MANIFEST)
+        newest = pointer is None or pointer.place == folder
+        mend = _SCORE if newest else _REMOVE_OUTPUT
+        if manifest is None or manifest.place != folder:
+            faults.append(Fault(path=folder / OWN_MANIFEST, fault=_NO_MANIFEST, mend=mend))
+        else:
+            manifests.append(manifest)
+            faults += _faults_of(manifest, mend)
+    faults += _faults_of_pointer(home, pointer, manifests)
+    faults += _strays(lake, slug)
+    return manifests, faults
+
+
+def _faults_of_pointer(
+    home: Path, pointer: Manifest | None, manifests: list[Manifest]
+) -> Iterator[Fault]:
     """Look at what a reader of a window begins with."""
-    if not any(home.glob("[!.]*")):
-        return  # a run was killed here before anything was published
     path = home / MANIFEST
-    manifest = read_manifest(path)
-    if manifest is None:
-        yield Fault(path=path, fault=_NO_MANIFEST)
+    if pointer is None:
+        # A run may have been killed here before anything was published.
+        if manifests or path.exists():
+            yield Fault(path=path, fault=_NO_MANIFEST, mend=_SCORE)
         return
-    own = read_manifest(manifest.place / OWN_MANIFEST)
-    if own is None or own.files != manifest.files or manifest.place.parent != home:
-        yield Fault(path=path, fault=f"does not tell what {manifest.folder!r} holds")
+    own = next((m for m in manifests if m.place == pointer.place), None)
+    if own is None or own.files != pointer.files or pointer.place.parent != home:
+        fault = f"does not tell what {pointer.folder!r} holds"
+        yield Fault(path=path, fault=fault, mend=_SCORE)
 
 
-def _strays(workload: Workload, window: str) -> Iterator[Fault]:
-    """Find files beside the folders; a folder there may be of a run that was killed."""
-    for place in PLACES:
-        for path in sorted((settings().lake(workload) / place / window).glob("[!.]*")):
-            if path.is_file() and (place, path.name) != (PREDICTIONS, MANIFEST):
-                yield Fault(path=path, fault=_STRAY)
-
-
-def _faults_of(manifest: Manifest) -> Iterator[Fault]:
+def _faults_of(manifest: Manifest, mend: str) -> Iterator[Fault]:
+    """Hold the files of an output to its manifest."""
     for place in PLACES:
         folder, known = manifest.place_of(place), set()
         if place == PREDICTIONS:
@@ -106,6 +139,18 @@ def _faults_of(manifest: Manifest) -> Iterator[Fault]:
         for stored in [file for p, file in manifest.files if p == place]:
             known.add(stored.name)
             if fault := stored.fault(folder):
-                yield Fault(path=folder / stored.name, fault=fault)
+                yield Fault(path=folder / stored.name, fault=fault, mend=mend)
         for stray in sorted(p for p in folder.glob("*") if p.name not in known):
-            yield Fault(path=stray, fault=_STRAY)
+            yield Fault(path=stray, fault=_STRAY, mend=_REMOVE)
+
+
+def _strays(lake: Path, slug: str) -> Iterator[Fault]:
+    """Find what lies beside the folders, and folders without predictions."""
+    for place in PLACES:
+        for path in sorted((lake / place / slug).glob("*")):
+            if (place, path.name) == (PREDICTIONS, MANIFEST):
+                continue
+            hidden = path.name.startswith(".")
+            orphan = not hidden and not (lake / PREDICTIONS / slug / path.name).exists()
+            if orphan or not path.is_dir():
+                yield Fault(path=path, fault=_STRAY, mend=_REMOVE)

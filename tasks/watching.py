@@ -4,7 +4,7 @@ from datetime import datetime
 
 from tasks.labelling import Labelled, find_labels, find_shadow_labels
 from tasks.metering import step
-from tasks.published import PROFILE, overlapping
+from tasks.published import overlapping, read_profile
 from tasks.registry import Loaded, ServedVersion, load_version
 from tasks.tracking import TrackedRun
 from twinloop.drift import Decision, Harm, assess_harm, compare_profiles, decide
@@ -91,7 +91,7 @@ def _recent_profile(
     workload: Workload, champion: ServedVersion, window: Window | None, loaded: Loaded
 ) -> Profile:
     profiles = [
-        Profile.model_validate_json((manifest.place / PROFILE).read_bytes())
+        read_profile(manifest)
         for manifest in overlapping(workload, window)
         if manifest.version == champion
     ]

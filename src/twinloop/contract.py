@@ -25,6 +25,8 @@ from twinloop.workload import Workload
 REASON = "quarantine_reason"
 _LARGEST = float(np.finfo(np.float32).max)
 _ROLES = ("key", "time", "group", "target", "feature")
+# Of the columns that a row needs to be scored.
+SCORED_ROLES = ("key", "time", "group", "feature")
 
 
 class ColumnContract(Frozen):

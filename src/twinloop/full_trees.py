@@ -81,8 +81,9 @@ def _renamed(tree: dict[str, Any], columns: dict[tuple[int, bool], int]) -> bool
         if child == -1:
             continue
         left = bool(tree["default_left"][node])
-        # What is smaller than the threshold goes left: nothing is smaller than the smallest.
-        if left and not tree["split_conditions"][node] > -_LARGEST:
+        # What is smaller than the threshold goes left: the smallest must be, the largest must not.
+        threshold = tree["split_conditions"][node]
+        if not (threshold > -_LARGEST if left else threshold <= _LARGEST):
             return False
         asked = tree["split_indices"][node], left
         tree["split_indices"][node] = columns.setdefault(asked, len(columns))

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from twinloop.contract import REASON, Checked, Contract, check_rows, with_reason
+from twinloop.contract import REASON, SCORED_ROLES, Contract, check_rows, with_reason
 from twinloop.digest import ContentDigest
 from twinloop.explaining import explain, no_explanation, typical_values
 from twinloop.profile import Counter, Reference
 from twinloop.scorer import Predictions, Scorer
 from twinloop.shadow import Agreement, Shadow
 from twinloop.tables import nulls_to_nan
-
-ROLES = ("key", "time", "group", "feature")
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class BatchScorer:
         # Floats are looked at three times over; without nulls each time is for nothing.
         filled = nulls_to_nan(table)
         digest = ContentDigest.of(filled)
-        checked = check_rows(filled, self._contract, roles=ROLES, lean=True)
+        checked = check_rows(filled, self._contract, roles=SCORED_ROLES, lean=True)
         good, kept = checked.good, checked.kept
         bad = with_reason(table, ~kept, checked.bad.column(REASON).to_pylist())
         at = np.flatnonzero(~kept)
@@ -120,6 +118,17 @@ class BatchScorer:
             return Scored(none, bad, at, self._counter.none(), digest)
         X = self._scorer.encoding.encode(good)
         predictions = self._scorer.predict_matrix(X)
+        finite = _finite(predictions)
+        if not finite.all():
+            # No answer is no prediction, whatever the model means by it.
+            silent = np.zeros(len(kept), bool)
+            silent[np.flatnonzero(kept)[~finite]] = True
+            bad = pa.concat_tables(
+                [bad, with_reason(table, silent, ["no_answer"] * int(silent.sum()))]
+            )
+            at, kept = np.concatenate([at, np.flatnonzero(silent)]), kept & ~silent
+            good, X = good.filter(pa.array(finite)), X[finite]
+            predictions = predictions.take(finite)
         cells = self._counter.count(X, predictions)
         published = self._published(good, predictions, X)
         if self._shadow is None:
@@ -137,8 +146,14 @@ class BatchScorer:
         return pa.table(columns).select(self.schema.names).cast(self.schema)
 
 
+def _finite(predictions: Predictions) -> np.ndarray:
+    if predictions.probability is None:
+        return np.isfinite(predictions.value)
+    return np.isfinite(predictions.probability).all(axis=1)
+
+
 def first_of_repeated(
-    checked: Checked, hashes: np.ndarray, repeated: np.ndarray, taken: np.ndarray
+    kept: np.ndarray, places: np.ndarray, taken: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of rows whose key occurs more than once, tell those that come too late.
 
@@ -146,24 +161,20 @@ def first_of_repeated(
 
     Parameters
     ----------
-    checked
-        The batch, divided by its contract.
-    hashes : np.ndarray of uint64, shape (n_rows,)
-        Of the keys of all rows of the batch.
-    repeated : np.ndarray of uint64
-        Hashes that occur more than once in the window, sorted.
-    taken : np.ndarray of bool
-        Of `repeated`, those whose row was scored before.
+    kept : np.ndarray of bool, shape (n_rows,)
+        Which of them keep the contract.
+    places : np.ndarray of int64, shape (n_rows,)
+        Which of the repeated keys each has.
+    taken : np.ndarray of bool, shape (n_keys,)
+        Of the repeated keys, those whose row was scored before.
 
     Returns
     -------
     tuple of np.ndarray of bool, shape (n_rows,), and np.ndarray of int64
-        Rows that are too late, and which of `repeated` the batch has taken.
+        Rows that are too late, and the keys that these rows have taken.
     """
-    late = np.zeros(len(hashes), bool)
-    rows = np.flatnonzero(checked.kept & np.isin(hashes, repeated))
-    places = np.searchsorted(repeated, hashes[rows])
-    first = np.zeros(len(rows), bool)
-    first[np.unique(places, return_index=True)[1]] = True
-    late[rows] = taken[places] | ~first
-    return late, places[first & ~taken[places]]
+    at, first = places[kept], np.zeros(int(kept.sum()), bool)
+    first[np.unique(at, return_index=True)[1]] = True
+    late = np.zeros(len(kept), bool)
+    late[kept] = taken[at] | ~first
+    return late, at[first & ~taken[at]]

@@ -1,19 +1,20 @@
 """Shadow: a challenger answers a share of the rows too, where only its owner sees it."""
 
+import logging
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
-from twinloop.contract import Checked, Contract, check_rows
+from twinloop.contract import SCORED_ROLES, Checked, Contract, check_rows
 from twinloop.digest import mix, row_hashes
 from twinloop.scorer import Predictions, Scorer, Target
 from twinloop.vocabulary import Frozen
 
+_log = logging.getLogger("twinloop.progress")
 # So that rows are not drawn by what folds and holdouts are drawn by.
 _SALT = np.uint64(0x5AD0)
-_ROLES = ("key", "time", "group", "feature")
 
 
 class Agreement(Frozen):
@@ -27,8 +28,8 @@ class Agreement(Frozen):
         That the challenger's contract does not take.
     equal
         With one class or number.
-    absolute, squared
-        Sums of the differences between numbers, or between the probabilities of the class that the
+    absolute
+        Sum of the differences between numbers, or between the probabilities of the class that the
         champion chose; that between an infinite number and another one is left out.
     """
 
@@ -36,7 +37,6 @@ class Agreement(Frozen):
     refused: int = 0
     equal: int = 0
     absolute: float = 0.0
-    squared: float = 0.0
 
     def merge(self, other: Self) -> Self:
         """Return both together."""
@@ -45,7 +45,6 @@ class Agreement(Frozen):
             refused=self.refused + other.refused,
             equal=self.equal + other.equal,
             absolute=self.absolute + other.absolute,
-            squared=self.squared + other.squared,
         )
 
     @property
@@ -94,30 +93,37 @@ class Shadow:
             Keys and times with the challenger's answers, and how these compare.
         """
         chosen = np.flatnonzero(self._chosen(good))
-        checked = self._checked(source.take(chosen))
-        asked = chosen[:0] if checked is None else chosen[checked.kept]
-        named = [n for n in good.schema.names if n in self._names]
-        rows = good.select(named).take(asked)
-        if checked is None or len(asked) == 0:
-            answers = self.scorer.no_answers()
-            agreement = Agreement(refused=len(chosen))
-        else:
-            said = self.scorer.predict(checked.good)
-            answers = self.scorer.columns(said)
-            refused = len(chosen) - len(asked)
-            agreement = _compare(champion.take(asked), target, said, self.scorer.target, refused)
+        asked, said = self._asked(source.take(chosen))
+        asked = chosen[asked]
+        rows = good.select([n for n in good.schema.names if n in self._names]).take(asked)
+        rows = rows.cast(_plain(rows.schema))
+        answers = self.scorer.no_answers() if said is None else self.scorer.columns(said)
         for name, values in answers.items():
             rows = rows.append_column(name, values)
-        return rows, agreement
+        refused = len(chosen) - len(asked)
+        if said is None:
+            return rows, Agreement(refused=refused)
+        there = champion.take(asked)
+        return rows, _compare(there, target, said, self.scorer.target, refused)
+
+    def _asked(self, rows: pa.Table) -> tuple[np.ndarray, Predictions | None]:
+        """Answer rows; return which were taken, and what was said of them, None if none were."""
+        try:
+            checked = self._checked(rows)
+            if checked is not None and checked.good.num_rows:
+                return np.flatnonzero(checked.kept), self.scorer.predict(checked.good)
+        except Exception as err:  # noqa: BLE001 - whatever it raises, nobody is to wait for it
+            _log.warning("a challenger cannot answer in shadow: %r", err)
+        return np.zeros(0, np.int64), None
 
     def _checked(self, rows: pa.Table) -> Checked | None:
         """Divide rows by the challenger's contract; None where it asks for a column there is not.
 
         That is no reason for the champion not to answer.
         """
-        if not {c.name for c in self.contract.select(*_ROLES)} <= set(rows.schema.names):
+        if not {c.name for c in self.contract.select(*SCORED_ROLES)} <= set(rows.schema.names):
             return None
-        return check_rows(rows, self.contract, roles=_ROLES, lean=True)
+        return check_rows(rows, self.contract, roles=SCORED_ROLES, lean=True)
 
     @property
     def _names(self) -> set[str]:
@@ -127,6 +133,12 @@ class Shadow:
         names = list(self.key) or sorted(good.schema.names)
         drawn: np.ndarray = mix(row_hashes(good, names) ^ _SALT)
         return drawn.astype(np.float64) < self.share * 2.0**64
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Spell dictionaries out: Arrow joins none that differ."""
+    kinds = [f.type.value_type if pa.types.is_dictionary(f.type) else f.type for f in schema]
+    return pa.schema(list(zip(schema.names, kinds, strict=True)))
 
 
 def _compare(
@@ -159,5 +171,4 @@ def _agreement(
         refused=refused,
         equal=int(np.count_nonzero(ours == theirs)),
         absolute=float(apart.sum()),
-        squared=float((apart**2).sum()),
     )

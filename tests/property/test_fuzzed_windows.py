@@ -24,9 +24,8 @@ from tasks import scoring, storage
 from tasks import settings as home_settings
 from tasks.published import QUARANTINE, Manifest, read_published
 from tests.windows import KINDS, WORKLOAD, fit, make_home, orders, publish
-from twinloop.contract import Contract, check_rows
+from twinloop.contract import SCORED_ROLES, Contract, check_rows
 from twinloop.errors import TwinloopError
-from twinloop.inference import ROLES
 from twinloop.tables import convert
 from twinloop.window import Window
 
@@ -248,7 +247,7 @@ def test_columns_of_any_type_are_scored_or_quarantined(
     if any(pa.types.is_fixed_size_list(kind) for kind in table.schema.types):
         return  # Arrow writes them to Parquet and, where one is null, cannot read them
     said = set(read_published(manifest).column("order").to_pylist())
-    good = check_rows(table, shop.contract, roles=ROLES).good
+    good = check_rows(table, shop.contract, roles=SCORED_ROLES).good
     assert said == set(good.column("order").to_pylist())
 
 

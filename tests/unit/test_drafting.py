@@ -15,7 +15,7 @@ import pytest
 
 from tasks import storage
 from tasks.drafting import Draft, Part, PartBuilder, alone
-from tasks.published import PREDICTIONS, QUARANTINE, SHADOW, read_published
+from tasks.published import PREDICTIONS, QUARANTINE, SHADOW, read_published, window_slug
 from tasks.settings import load_workload, settings
 from tasks.sources import SourceBatch, Unreadable
 from tasks.storage import read_parquet
@@ -63,7 +63,7 @@ def write_part(draft: Draft, number: int, challenger: str = CHALLENGER) -> Part:
 
 def draft_of(shop: Workload, plan: str = PLAN) -> Draft:
     """Open the draft of all rows."""
-    return Draft(shop, None, plan)
+    return Draft(shop, None, plan, plan)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_whole_parts_are_gone_on_after(shop: Workload, written: list[Part]) -> N
     for _ in range(2):
         assert draft_of(shop).parts(CHALLENGER) == written
     first = written[0]
-    assert (first.pieces, first.read, first.scored, first.quarantined) == (2, 4, 2, 2)
+    assert (first.pieces, first.read, first.predictions.rows, first.quarantined) == (2, 4, 2, 2)
     assert first.reasons == {"out_of_range:weight": 1, "unreadable_row": 1}
     assert first.taken == (0,)
     assert first.agreement == Agreement(rows=1, equal=1)
@@ -243,7 +243,7 @@ def hold(home: str, told: "multiprocessing.synchronize.Event") -> None:
     """Hold the lock of all rows for a second, in another process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TWINLOOP_HOME", home)
-        with alone(load_workload("shop"), None):
+        with alone(load_workload("shop"), "all"):
             told.set()
             time.sleep(1.0)
 
@@ -254,7 +254,7 @@ def test_a_second_run_waits_for_the_first(shop: Workload, caplog: pytest.LogCapt
     entered = threading.Event()
 
     def first() -> None:
-        with alone(shop, None):
+        with alone(shop, "all"):
             entered.set()
             time.sleep(0.3)
             order.append("first")
@@ -262,11 +262,11 @@ def test_a_second_run_waits_for_the_first(shop: Workload, caplog: pytest.LogCapt
     thread = threading.Thread(target=first)
     thread.start()
     entered.wait()
-    with caplog.at_level(logging.WARNING, "twinloop.progress"), alone(shop, None):
+    with caplog.at_level(logging.WARNING, "twinloop.progress"), alone(shop, "all"):
         order.append("second")
     thread.join()
     assert order == ["first", "second"]
-    assert "another run scores these rows; waiting for its end" in caplog.text
+    assert "another run is at all; waiting for its end" in caplog.text
 
 
 def test_a_lock_ends_with_its_process(shop: Workload) -> None:
@@ -279,14 +279,14 @@ def test_a_lock_ends_with_its_process(shop: Workload) -> None:
     process.kill()
     process.join()
     began = time.monotonic()
-    with alone(shop, None):
+    with alone(shop, "all"):
         assert time.monotonic() - began < 5
 
 
 def test_other_windows_do_not_wait(shop: Workload) -> None:
     """A lock is one window's."""
     day = Window(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 2, tzinfo=UTC))
-    with alone(shop, None), alone(shop, day):
+    with alone(shop, "all"), alone(shop, window_slug(day)):
         names = sorted(p.name for p in (settings().lake(shop) / "locks").iterdir())
     assert names == ["score-20240101T000000_20240102T000000.lock", "score-all.lock"]
 

@@ -43,7 +43,7 @@ def manifest(window: Window | None = None) -> Manifest:
         shadow=(files[1],),
         profile=files[0].model_copy(update={"name": "_profile.json", "rows": 0}),
         challenger="2",
-        agreement=Agreement(rows=5, refused=1, equal=4, absolute=0.1 + 0.2, squared=1e-300),
+        agreement=Agreement(rows=5, refused=1, equal=4, absolute=0.1 + 0.2),
         run_id="run",
     )
 

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from tasks import repeats
 from tasks.repeats import Repeats, find_repeated
-from twinloop.contract import Contract, check_rows
+from twinloop.contract import SCORED_ROLES, Contract, check_rows
 from twinloop.digest import row_hashes
 from twinloop.errors import StorageError
-from twinloop.inference import ROLES
 
 KEY = ("a", "b")
 CONTRACT = Contract.model_validate(
@@ -117,7 +116,9 @@ def test_the_first_row_that_keeps_the_contract_is_scored(
     assert marks == naive(rows)
     assert len(set(taken)) == len(taken)
     assert set(taken) <= set(hashes.tolist())
-    kept = check_rows(table_of(rows), CONTRACT, roles=ROLES).kept if rows else np.empty(0, bool)
+    kept = (
+        check_rows(table_of(rows), CONTRACT, roles=SCORED_ROLES).kept if rows else np.empty(0, bool)
+    )
     keys = [row[:2] for row, keep, late in zip(rows, kept, marks, strict=True) if keep and not late]
     assert len(set(keys)) == len(keys)
 
