@@ -68,7 +68,7 @@ def missed_windows(workload: Workload, as_of: datetime) -> list[Window]:
     since = max(as_of - inference.catch_up, min(ends))
     windows = scheduled_windows(inference.schedule, inference.window, since, as_of)
     missed = [w for w in windows if w not in done and w != scoring_window(workload, as_of)]
-    return [w for w in missed[-_MOST_MISSED:] if sources.has_rows(workload, w)]
+    return sources.with_rows(workload, missed[-_MOST_MISSED:])
 
 
 @step

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from tasks.pieces import Chunk, Piece, SourceBatch, Unreadable
 from tasks.reading import Files, OneTable, Request
-from tasks.selecting import Sieve, Span, build_time, first_instant, select
+from tasks.selecting import Sieve, Span, build_time, first_instant, instants, select
 from tasks.settings import settings
 from twinloop.data_keys import BundledSource, FilesSource, SimulatedSource, TimeParts
 from twinloop.errors import EmptyWindowError, SourceError, WorkloadError
@@ -28,13 +28,13 @@ __all__ = [
     "SourceBatch",
     "Unreadable",
     "fingerprint",
-    "has_rows",
     "no_rows",
     "origin",
     "read_batches",
     "read_pieces",
     "read_window",
     "time_span",
+    "with_rows",
 ]
 
 _READ_ROWS = 65_536
@@ -150,10 +150,17 @@ def read_pieces(
     yield from _read(workload, window, request, strict=False)
 
 
-def has_rows(workload: Workload, window: Window) -> bool:
-    """Tell whether any row that can be read falls into a window."""
-    pieces = read_pieces(workload, window, _READ_ROWS, columns=())
-    return any(isinstance(piece, SourceBatch) for piece in pieces)
+def with_rows(workload: Workload, windows: list[Window]) -> list[Window]:
+    """Return those windows that any row falls into, whose time can be read; in one pass."""
+    if not windows:
+        return []
+    span = Window(start=min(w.start for w in windows), end=max(w.end for w in windows))
+    left, found = {w: Span.of(w) for w in windows}, set()
+    for piece in read_pieces(workload, span, _READ_ROWS, columns=()):
+        if isinstance(piece, SourceBatch):
+            times = instants(piece.table.column(workload.time)).drop_null().to_numpy()
+            found |= {w for w, inside in left.items() if inside.holds(times).any()}
+    return [w for w in windows if w in found]
 
 
 def no_rows(workload: Workload, window: Window | None) -> EmptyWindowError:

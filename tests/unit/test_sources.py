@@ -214,7 +214,8 @@ def test_a_csv_file_without_header_is_broken(raw: Path, read: Read, workload: Wo
     assert [Path(u.file).stem for u in broken] == ["c", "d", "e"]
     with pytest.raises(SourceError, match=r"c\.csv' as CSV: it is empty"):
         sources.read_window(workload, window_of(0, 9))
-    assert sources.has_rows(workload, window_of(0, 9))
+    windows = [window_of(-9, 1), window_of(1, 2), window_of(2, 9), window_of(9, 12)]
+    assert sources.with_rows(workload, windows) == windows[1:3]
 
 
 def test_damage_is_told_on_one_line(raw: Path, read: Read, workload: Workload) -> None:
