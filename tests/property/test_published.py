@@ -20,7 +20,7 @@ from twinloop.errors import StorageError
 
 FLIPS = 1_000
 PARTS = 4
-READS = {"pyarrow": "ParquetDataset", "pandas": "read_parquet(home", "duckdb": "duckdb."}
+READS = {"pyarrow": "ParquetDataset", "pandas": "read_parquet(home"}
 SHADOWED = WORKLOAD.replace("part_rows: 50", "part_rows: 250, shadow: 0.3, explanations: 2")
 
 
@@ -157,12 +157,11 @@ def test_scoring_again_mends_what_is_damaged(files: list[Path]) -> None:
     assert publish(challenger=2).reused
 
 
-@pytest.mark.parametrize("library", ["pyarrow", "pandas", "duckdb"])
+@pytest.mark.parametrize("library", ["pyarrow", "pandas"])
 def test_the_page_says_how_to_read_it(
     manifest: Manifest, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What stands on the page of predictions reads all of them, in their order."""
-    pytest.importorskip(library)
     page = (Path(__file__).parents[2] / "docs" / "predictions.md").read_text(encoding="utf-8")
     (block,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.S) if READS[library] in b]
     home = manifest.place.parent
@@ -172,8 +171,7 @@ def test_the_page_says_how_to_read_it(
     found: dict[str, Any] = {}
     exec(code, found)  # noqa: S102 - our own page
     orders = read_published(manifest).column("order").to_pylist()
-    table = {"pyarrow": "table", "pandas": "frame", "duckdb": "relation"}[library]
-    read = found[table].df() if library == "duckdb" else found[table]
+    read = found[{"pyarrow": "table", "pandas": "frame"}[library]]
     assert list(read["order"].to_numpy()) == orders
 
 
