@@ -89,6 +89,12 @@ def scoring(manifest: Manifest) -> None:
         f"read {manifest.read}, scored {manifest.scored}, quarantined {manifest.quarantined}, "
         f"with version {manifest.version.version}"
     )
+    seen = manifest.agreement
+    if seen is not None and seen.rows:
+        say(
+            f"in shadow version {manifest.challenger} answered {seen.rows} rows, "
+            f"{seen.share_equal:.1%} alike, {seen.mean_difference:.3g} apart on average"
+        )
     say(f"predictions: {manifest.place}")
     if manifest.quarantined:
         say(f"quarantine:  {manifest.quarantine_place}")

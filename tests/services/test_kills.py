@@ -159,11 +159,11 @@ def refuses(stack: Stack) -> bool:
 
 def test_a_run_nobody_hears_of_is_called_crashed(stack: Stack) -> None:
     """Its worker and its machine gone, the server itself says so; a slow run it leaves alone."""
-    longer = WORKLOAD.replace("window: 30d", "window: 150d").replace(
-        "part_rows: 20", "part_rows: 1"
-    )
-    (stack.home / "data" / "workloads" / "city.yaml").write_text(longer, encoding="utf-8")
-    slow = stack.start("score-batch/city", "2026-06-01T05:00:00Z")
+    slower = WORKLOAD.replace("part_rows: 20", "part_rows: 1")
+    (stack.home / "data" / "workloads" / "city.yaml").write_text(slower, encoding="utf-8")
+    # Asked for a window, it makes up for no others.
+    window = {"start": "2026-01-02T00:00:00Z", "end": "2026-06-01T00:00:00Z"}
+    slow = stack.start("score-batch/city", window=window)
     until(lambda: stack.state(slow) == "RUNNING", 60)
     (still,) = processes_of(stack, "flow run")
     still.suspend()
