@@ -103,7 +103,9 @@ def test_an_ensemble_is_trained_and_served(home: Path, task: str) -> None:
     assert score_batch("mixed", as_of=NOW).scored == len(frame)
     parts = (home / "data" / "lake" / "mixed" / "predictions").rglob("*.parquet")
     published = pd.concat([pd.read_parquet(p) for p in parts])
-    np.testing.assert_array_equal(np.sort(published["prediction"]), np.sort(answers["prediction"]))
+    # Windows are scored by the compiled form: the same but for last bits.
+    ours, theirs = np.sort(published["prediction"]), np.sort(answers["prediction"])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
     run = mlflow_client.get_run(found.run_id)
     assert len(mlflow_client.get_metric_history(run.info.run_id, f"accuracy/curve_{found.metric}"))
     card = Path(mlflow_client.download_artifacts(found.run_id, "model_card.md")).read_text()

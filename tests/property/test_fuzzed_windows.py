@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks import scoring, storage
+from tasks import scoring, storage, streaming
 from tasks import settings as home_settings
 from tasks.published import QUARANTINE, Manifest, read_published
 from tests.windows import KINDS, WORKLOAD, fit, make_home, orders, publish
@@ -118,7 +118,7 @@ def opened(workload: str) -> Iterator[Shop]:
         known = home_settings.settings()
         patch.setattr(home_settings, "Settings", lambda: known)
         patch.setattr(storage, "sync", lambda _: None)
-        patch.setattr(scoring, "_pool", lambda: nullcontext(pool))
+        patch.setattr(streaming, "_pool", lambda: nullcontext(pool))
         home = make_home(Path(folder), full_orders(), workload)
         model = fit(full_orders())
         patch.setattr(scoring, "load_version", lambda *_: model)
