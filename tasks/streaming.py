@@ -70,6 +70,13 @@ class Stream:
         ColumnError
             If a column that the model needs is missing.
         """
+        # Files keep to the memory that is set when they are opened.
+        with _lent_memory():
+            yield from self._scored(done, taken)
+
+    def _scored(
+        self, done: int, taken: Iterable[int]
+    ) -> Iterator[tuple[Piece, list[int], Scored | None]]:
         levels = [c.name for c in self._contract.select("feature") if c.kind == "category"]
         pieces = self._pieces(dictionary=levels)
         head = list(islice(pieces, _FEW_BATCHES))
@@ -144,12 +151,7 @@ def _wait(
 
 @contextmanager
 def _pool() -> Iterator[ThreadPoolExecutor]:
-    """Provide a thread a core, each of which leaves the other cores to the others.
-
-    Arrow's own memory pool keeps what it was given: with it memory was a fifth higher, and grew.
-    """
-    before = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
+    """Provide a thread a core, each of which leaves the other cores to the others."""
     with threadpool_limits(1, "blas"):
         # OpenMP has a limit for each thread that uses it.
         limit = partial(threadpool_limits, 1, "openmp")
@@ -158,4 +160,17 @@ def _pool() -> Iterator[ThreadPoolExecutor]:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
-            pa.set_memory_pool(before)
+
+
+@contextmanager
+def _lent_memory() -> Iterator[None]:
+    """Have Arrow take memory from the system, and give it back.
+
+    Its own pool keeps what it was given: with it the peak was a seventh higher, and grew.
+    """
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
