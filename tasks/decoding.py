@@ -80,7 +80,7 @@ def read_groups(
     with pq.ParquetFile(
         path,
         metadata=footer,
-        read_dictionary=[n for n in dictionary if n in wanted and is_text(schema.field(n).type)],
+        read_dictionary=[n for n in dictionary if n in wanted and holds_text(schema.field(n).type)],
         page_checksum_verification=True,
         pre_buffer=False,
     ) as file:
@@ -94,10 +94,10 @@ def read_groups(
             place += footer.row_group(i).num_rows
 
 
-def is_text(kind: pa.DataType) -> bool:
+def holds_text(kind: pa.DataType) -> bool:
     """Tell whether a column holds text, in dictionaries or not."""
     if pa.types.is_dictionary(kind):
-        return is_text(kind.value_type)
+        return holds_text(kind.value_type)
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 

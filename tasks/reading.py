@@ -173,7 +173,9 @@ def _wanted_schema(schema: pa.Schema, request: Request) -> pa.Schema:
     fields = [f for f in schema if request.columns is None or f.name in request.columns]
     return pa.schema(
         [
-            f.with_type(_TEXTS) if f.name in request.dictionary and decoding.is_text(f.type) else f
+            f.with_type(_TEXTS)
+            if f.name in request.dictionary and decoding.holds_text(f.type)
+            else f
             for f in fields
         ]
     )
