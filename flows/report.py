@@ -13,7 +13,7 @@ from tasks.history import ChampionHistory, Runs
 from tasks.published import Manifest
 from tasks.verifying import Verification
 from twinloop import leaderboard
-from twinloop.drift import Decision
+from twinloop.decision import Decision
 from twinloop.leakage import Finding
 from twinloop.replay import PolicyResult, ReplayResult, by_month, overall
 from twinloop.reproduction import Reproduction

@@ -10,7 +10,7 @@ from tasks.registry import resolve_champion
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
 from tasks.watching import check_drift, watch_window
-from twinloop.drift import Decision
+from twinloop.decision import Decision
 
 
 @flow(name="watch-drift", flow_run_name=run_name("watch"))

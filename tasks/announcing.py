@@ -15,7 +15,7 @@ from tasks.settings import settings
 from tasks.showing import show_links
 from tasks.tracking import TrackedRun, client, experiment_id
 from tasks.viewing import run_page
-from twinloop.drift import Decision
+from twinloop.decision import Decision
 from twinloop.workload import Workload
 
 DRIFT_EVENT = "twinloop.drift.detected"

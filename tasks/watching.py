@@ -7,7 +7,8 @@ from tasks.metering import step
 from tasks.published import overlapping, read_profile
 from tasks.registry import Loaded, ServedVersion, load_version
 from tasks.tracking import TrackedRun
-from twinloop.drift import Decision, Harm, assess_harm, compare_profiles, decide
+from twinloop.decision import Decision, Harm, assess_harm, decide
+from twinloop.drift import compare_profiles
 from twinloop.errors import EmptyWindowError
 from twinloop.evaluation import METRICS, block_means, watched_metric
 from twinloop.logplan import Metric, Tag, plan_decision

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from twinloop.drift import Decision
+from twinloop.decision import Decision
 from twinloop.leaderboard import LEGEND, columns, lines, remarks
 from twinloop.leakage import Finding
 from twinloop.plots import (

@@ -39,7 +39,7 @@ from prefect import flow
 from tasks.announcing import announce
 from tasks.settings import load_workload
 from tasks.tracking import tracked_run
-from twinloop.drift import Decision
+from twinloop.decision import Decision
 
 @flow(name="watch-drift")
 def check():

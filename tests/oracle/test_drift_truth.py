@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from twinloop.contract import Contract, check_rows, infer_contract
-from twinloop.drift import FeatureDrift, Harm, compare_profiles, decide
+from twinloop.decision import Harm, decide
+from twinloop.drift import FeatureDrift, compare_profiles
 from twinloop.importance import importance
 from twinloop.profile import Reference, combine, learn_binning, window_numbers
 from twinloop.scorer import Scorer, learn_target

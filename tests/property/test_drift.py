@@ -9,16 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from twinloop.drift import (
-    FeatureDrift,
-    Harm,
-    _past_distances,
-    assess_harm,
-    compare_profiles,
-    decide,
-    distance,
-    holm,
-)
+from twinloop.decision import Harm, assess_harm, decide
+from twinloop.drift import FeatureDrift, _past_distances, compare_profiles, distance, holm
 from twinloop.encoding import Encoding, Feature
 from twinloop.profile import Binning, ColumnProfile, Profile, Reference, combine, learn_binning
 from twinloop.scorer import Predictions, Target

@@ -159,34 +159,6 @@ def refuses(stack: Stack) -> bool:
     return False
 
 
-def test_a_run_nobody_hears_of_is_called_crashed(stack: Stack) -> None:
-    """Its worker and its machine gone, the server itself says so; a slow run it leaves alone."""
-    # Asked for a window, it makes up for no others.
-    window = {"start": "2026-01-02T00:00:00Z", "end": "2026-06-01T00:00:00Z"}
-    slow = stack.start("score-batch/city", window=window)
-    until(lambda: stack.state(slow) == "RUNNING", 60)
-    (still,) = processes_of(stack, "flow run")
-    still.suspend()
-    lost, process = begin_training(stack)
-    still.resume()
-    with unattended(stack):
-        for one in (process, *processes_of(stack, "worker")):
-            one.kill()
-        # It is silent too, but never for as long as that.
-        deadline = time.monotonic() + 240
-        while stack.state(lost) == "RUNNING" and time.monotonic() < deadline:
-            heard = heartbeats(stack, slow)
-            with suppress(psutil.NoSuchProcess):
-                still.suspend()
-                time.sleep(SILENT_SECONDS)
-                still.resume()
-            until(partial(beats_again, stack, slow, still, heard), 60)
-        assert stack.state(lost) == "CRASHED"
-        assert "no sign of life" in stack.ask(f"/flow_runs/{lost}")["state"]["message"]
-    assert stack.finished(slow, 120) == "COMPLETED"
-    until(lambda: stack.mlflow_run(lost)["info"]["status"] == "FAILED", 60)
-
-
 def ended(process: psutil.Process) -> bool:
     """Tell whether a process is no more; what nobody has asked after may still have a number."""
     try:
@@ -232,6 +204,40 @@ def bring_up_again(environment: dict[str, str], lost: list[tuple[str, str]]) -> 
         assert stack.mlflow_run(run)["info"]["status"] in ("FAILED", "KILLED")
         assert stack.champion() == champion
     return stack
+
+
+def test_a_run_nobody_hears_of_is_called_crashed(
+    environment: dict[str, str], lost: list[tuple[str, str]]
+) -> None:
+    """Its worker and its machine gone, the server itself says so; a slow run it leaves alone."""
+    # A stack of its own: a worker that has been killed before may not be started again.
+    stack = bring_up_again(environment, lost)
+    # Asked for a window, it makes up for no others.
+    window = {"start": "2026-01-02T00:00:00Z", "end": "2026-06-01T00:00:00Z"}
+    slow = stack.start("score-batch/city", window=window)
+    until(lambda: stack.state(slow) == "RUNNING", 60)
+    (still,) = processes_of(stack, "flow run")
+    still.suspend()
+    unheard, process = begin_training(stack)
+    still.resume()
+    with unattended(stack):
+        for one in (process, *processes_of(stack, "worker")):
+            one.kill()
+        # It is silent too, but never for as long as that.
+        deadline = time.monotonic() + 240
+        while stack.state(unheard) == "RUNNING" and time.monotonic() < deadline:
+            heard = heartbeats(stack, slow)
+            with suppress(psutil.NoSuchProcess):
+                still.suspend()
+                time.sleep(SILENT_SECONDS)
+                still.resume()
+            until(partial(beats_again, stack, slow, still, heard), 60)
+        assert stack.state(unheard) == "CRASHED"
+        assert "no sign of life" in stack.ask(f"/flow_runs/{unheard}")["state"]["message"]
+    assert stack.finished(slow, 120) == "COMPLETED"
+    until(lambda: stack.mlflow_run(unheard)["info"]["status"] == "FAILED", 60)
+    stack.process.send_signal(signal.SIGINT)
+    assert stack.process.wait(60) == 130
 
 
 @pytest.mark.parametrize("part", ["worker", "Prefect server", "MLflow server"])

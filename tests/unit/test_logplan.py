@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from twinloop.drift import Decision, FeatureDrift, decide
+from twinloop.decision import Decision, decide
+from twinloop.drift import FeatureDrift
 from twinloop.leaderboard import columns, lines
 from twinloop.leakage import Finding
 from twinloop.logplan import (
