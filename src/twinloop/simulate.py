@@ -13,7 +13,6 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
@@ -216,6 +215,9 @@ def _read_clock(start: datetime, rows: int) -> _Clock:
 
 def _wander(draw: np.random.Generator, rows: int, memory: float) -> Floats:
     """Draw an AR(1) series of mean 0 and deviation 1, stationary from its first row on."""
+    # Half a second to import, which who reads files need not wait for.
+    from scipy.signal import lfilter
+
     shocks = draw.standard_normal(rows)
     shocks[1:] *= np.sqrt(1 - memory**2)
     return np.asarray(lfilter([1.0], [1.0, -memory], shocks), dtype=np.float64)
