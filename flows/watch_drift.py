@@ -2,10 +2,9 @@
 
 from datetime import datetime
 
-from prefect import flow
-
 from flows.form import run_name
 from tasks.announcing import announce
+from tasks.engines import flow
 from tasks.registry import resolve_champion
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 _WHY = "the process ended without closing the run"
 
 
-def close_orphans() -> int:
+def close_orphans(*, prefect: bool = True) -> int:
     """Close runs whose process is gone, in MLflow and in Prefect; clear away what was half done.
 
     A flow run whose MLflow run had ended is given that end: its process lived on until Prefect no
     longer answered.
+
+    Parameters
+    ----------
+    prefect
+        Whether Prefect is asked at all; without one there is nothing to close.
 
     Returns
     -------
@@ -49,7 +54,8 @@ def close_orphans() -> int:
         shutil.rmtree(lake / "work" / run_id, ignore_errors=True)
         mlflow_client.set_tag(run_id, "twinloop.error", _WHY)
         mlflow_client.set_terminated(run_id, "FAILED")
-    _close_flow_runs(mlflow_client, experiments)
+    if prefect:
+        _close_flow_runs(mlflow_client, experiments)
     return len(orphans)
 
 
