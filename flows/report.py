@@ -254,9 +254,10 @@ def champion(history: ChampionHistory) -> None:
             v.version, f"{v.trained_at:%Y-%m-%d %H:%M}", f"{v.metric} {v.score:.4g}", alias
         )
     _console.print(table)
-    moves = _table("Moves of the champion", "at", "from", "to", "evidence")
+    moves = _table("Moves of the champion", "at", "from", "to", "evidence", "its run", "by")
     for m in history.moves:
-        moves.add_row(f"{m.at:%Y-%m-%d %H:%M}", m.was or "-", m.became, m.reason)
+        told = (escape(m.reason), m.evidence[:8], m.by)
+        moves.add_row(f"{m.at:%Y-%m-%d %H:%M}", m.was or "-", m.became, *told)
     _console.print(moves)
 
 

@@ -41,6 +41,7 @@ def close_orphans(*, prefect: bool = True) -> int:
     ServiceError
         If MLflow does not answer.
     """
+    from tasks.reconciling import finish_move, restore_aliases
     from tasks.tracking import client
 
     mlflow_client = client()
@@ -48,12 +49,15 @@ def close_orphans(*, prefect: bool = True) -> int:
     running = mlflow_client.search_runs(experiments, "attributes.status = 'RUNNING'")
     orphans = [r for r in running if _is_orphan(r)]
     for orphan in orphans:
+        if finish_move(mlflow_client, experiments, orphan):
+            continue
         run_id = orphan.info.run_id
         lake = settings().root / "data" / "lake" / orphan.data.tags.get("twinloop.workload", "")
         # What a scoring left behind, the next one goes on with.
         shutil.rmtree(lake / "work" / run_id, ignore_errors=True)
         mlflow_client.set_tag(run_id, "twinloop.error", _WHY)
         mlflow_client.set_terminated(run_id, "FAILED")
+    restore_aliases(mlflow_client, experiments)
     if prefect:
         _close_flow_runs(mlflow_client, experiments)
     return len(orphans)
