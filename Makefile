@@ -23,7 +23,7 @@ $(VENV)/.ok: requirements.lock pyproject.toml
 	@touch $@
 
 run: install ## Replay a simulated year through both loops (about two minutes)
-	$(BIN)/twinloop replay bikes
+	$(BIN)/twinloop replay bikes --flows
 
 # A file of tests stays with one process: its servers are started once.
 test: install ## Run all tests

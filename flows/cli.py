@@ -209,6 +209,10 @@ def replay(
         datetime | None, typer.Option(help="Last tick, UTC; default the end of the source.")
     ] = None,
     step: Annotated[str, typer.Option(help="Time between ticks.", metavar="SPAN")] = "7d",
+    flows: Annotated[
+        bool,
+        typer.Option("--flows", help="Run every step as a flow run, seen in both pages; slow."),
+    ] = False,
     var: Var = None,
     json: Json = None,
 ) -> None:
@@ -216,13 +220,22 @@ def replay(
     name = read_workload_name(workload, var)
     between, policies = read_duration(step), read_policies(policy or ["drift"])
     _show_progress()
-    with _running():
-        from flows.replay_history import replay_history
+    if flows:
+        with _running():
+            from flows.replay_history import replay_history
 
-        result = replay_history(name, policies, start, end, between)
+            result = replay_history(name, policies, start, end, between)
+    else:
+        _quiet()
+        from tasks.orphans import close_orphans
+
+        close_orphans(prefect=False)
+        from flows.replay_policies import replay_policies
+
+        result = replay_policies(name, policies, start, end, between)
     from flows import report
 
-    report.replay(result)
+    report.replay(result, flows=flows)
     _write(json, result)
 
 

@@ -2,9 +2,8 @@
 
 from datetime import datetime
 
-from prefect import flow
-
 from flows.form import run_name
+from tasks.engines import flow
 from tasks.preparing import Snapshot, prepare_snapshot, training_window
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run

@@ -18,6 +18,7 @@ from twinloop.leakage import Finding
 from twinloop.replay import PolicyResult, ReplayResult, by_month, overall
 from twinloop.reproduction import Reproduction
 from twinloop.results import Leaderboard, TrainingResult
+from twinloop.standings import compare_policies
 from twinloop.window import Window
 
 # Into a file or a pipe nothing is cut: there is no window to fit.
@@ -143,15 +144,26 @@ def decision(found: Decision) -> None:
         say(f"  - {reason}")
 
 
-def replay(result: ReplayResult) -> None:
-    """Print one policy month by month, several side by side, and what to type next."""
+def replay(result: ReplayResult, *, flows: bool = False) -> None:
+    """Print one policy month by month, several side by side, and what to type next.
+
+    Parameters
+    ----------
+    result
+        Of either way to replay.
+    flows
+        Whether every step was a flow run, with a run of its own in MLflow.
+    """
     for policy in result.policies:
         _console.print(_months(result, policy))
     if len(result.policies) > 1:
         _console.print(_side_by_side(result))
     name = result.workload
     say("")
-    say(f"Every run of this replay:          twinloop runs {name} --replays")
+    what = "Every run of this replay:         " if flows else "This replay, one run in MLflow:   "
+    say(f"{what} twinloop runs {name} --replays")
+    if not flows:
+        say(f"Every step of it in both pages:    twinloop replay {name} --flows")
     say("Both pages, Prefect and MLflow:    twinloop up")
 
 
@@ -201,26 +213,23 @@ def _months(result: ReplayResult, policy: PolicyResult) -> Table:
 
 def _side_by_side(result: ReplayResult) -> Table:
     metric, currency = result.policies[0].metric, result.policies[0].currency
-    money = f"training {currency}"
-    table = _table(
-        "Policies side by side",
-        "policy",
-        metric,
-        "trainings",
-        "promoted",
-        money,
-        f"all {currency}",
-        "seconds",
-        right=f"{metric},trainings,promoted,{money},all {currency},seconds",
+    heads = (
+        *(metric, "gain", "of best schedule", "trainings", "promoted", f"training {currency}"),
+        *("of dearest", f"all {currency}", "kWh", "seconds"),
     )
-    for p in result.policies:
+    table = _table("Policies side by side", "policy", *heads, right=",".join(heads))
+    for p, standing in zip(result.policies, compare_policies(result.policies), strict=True):
         table.add_row(
             p.policy,
             f"{p.error:.4f}",
+            "" if standing.gain is None else f"{standing.gain:+.4f}",
+            "" if standing.share is None else f"{standing.share:.0%}",
             str(p.trainings),
             str(p.promotions),
             f"{p.training_money:.6f}",
+            "" if standing.cost is None else f"{standing.cost:.0%}",
             f"{p.money:.6f}",
+            f"{p.energy_kwh:.2g}",
             f"{p.seconds:.0f}",
         )
     return table
@@ -245,9 +254,10 @@ def champion(history: ChampionHistory) -> None:
             v.version, f"{v.trained_at:%Y-%m-%d %H:%M}", f"{v.metric} {v.score:.4g}", alias
         )
     _console.print(table)
-    moves = _table("Moves of the champion", "at", "from", "to", "evidence")
+    moves = _table("Moves of the champion", "at", "from", "to", "evidence", "its run", "by")
     for m in history.moves:
-        moves.add_row(f"{m.at:%Y-%m-%d %H:%M}", m.was or "-", m.became, m.reason)
+        told = (escape(m.reason), m.evidence[:8], m.by)
+        moves.add_row(f"{m.at:%Y-%m-%d %H:%M}", m.was or "-", m.became, *told)
     _console.print(moves)
 
 

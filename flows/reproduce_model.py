@@ -1,8 +1,7 @@
 """Reproduce a model: a version is fitted again, and compared with what was registered."""
 
-from prefect import flow
-
 from flows.form import run_name
+from tasks.engines import flow
 from tasks.provenance import read_provenance
 from tasks.registering import work_folder
 from tasks.registry import find_version, resolve_champion

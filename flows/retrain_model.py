@@ -2,11 +2,10 @@
 
 from datetime import datetime
 
-from prefect import flow
-
 from flows.form import run_name
 from flows.train_model import train_model
 from tasks.announcing import show_cause
+from tasks.engines import flow
 from tasks.preparing import training_window
 from tasks.registry import refuse_retraining
 from tasks.settings import load_workload, moment_of

@@ -3,9 +3,8 @@
 from contextlib import suppress
 from datetime import datetime
 
-from prefect import flow
-
 from flows.form import run_name
+from tasks.engines import flow
 from tasks.published import Manifest
 from tasks.registry import resolve_champion
 from tasks.scoring import missed_windows, score_rows, scoring_window

@@ -2,10 +2,9 @@
 
 from datetime import datetime
 
-from prefect import flow
-
 from flows.form import run_name
 from tasks.describing import describe_version
+from tasks.engines import flow
 from tasks.ensembling import add_ensemble
 from tasks.estimators import check_estimators
 from tasks.fitting import fit_winner

@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from prefect import flow
-
 from flows.form import run_name
 from tasks.announcing import announce
+from tasks.engines import flow
+from tasks.probation import review_promotion
 from tasks.registry import resolve_champion
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
@@ -17,8 +17,9 @@ from twinloop.decision import Decision
 def watch_drift(workload: str, as_of: datetime | None = None) -> Decision:
     """Check recent windows for drift and late labels for harm; decide and, if need be, tell.
 
-    Emits the event ``twinloop.drift.detected`` where a retraining is called for, unless the
-    workload says ``retraining.on: never``.
+    A champion that its predecessor has clearly beaten since the promotion is taken back, unless the
+    workload says ``retraining.rollback: never``. Emits the event ``twinloop.drift.detected`` where
+    a retraining is called for, unless the workload says ``retraining.on: never``.
 
     Parameters
     ----------
@@ -31,6 +32,7 @@ def watch_drift(workload: str, as_of: datetime | None = None) -> Decision:
     with tracked_run(spec, "monitoring", window=watch_window(spec, moment), as_of=moment) as run:
         champion = resolve_champion(spec)
         decision = check_drift(spec, champion, moment, run)
+        decision = review_promotion(spec, champion, decision, moment, run)
         if decision.action == "retrain" and spec.retraining.on == "drift":
             announce(spec, decision, moment, run)
     return decision

@@ -10,6 +10,7 @@ from prefect.events import emit_event
 from prefect.exceptions import PrefectException
 from prefect.utilities.urls import url_for
 
+from tasks.engines import are_off
 from tasks.metering import step
 from tasks.settings import settings
 from tasks.showing import show_links
@@ -19,6 +20,7 @@ from twinloop.decision import Decision
 from twinloop.workload import Workload
 
 DRIFT_EVENT = "twinloop.drift.detected"
+ROLLBACK_EVENT = "twinloop.champion.rolled_back"
 _RUN_ID = re.compile("[0-9a-f]{32}")
 
 
@@ -35,6 +37,8 @@ def automation_name(workload: Workload) -> str:
 @step
 def announce(workload: Workload, decision: Decision, as_of: datetime, run: TrackedRun) -> None:
     """Tell the world that a retraining is called for, and show who listens."""
+    if are_off():
+        return
     automation = _automation(workload)
     event = emit_event(
         event=DRIFT_EVENT,
@@ -66,6 +70,40 @@ def announce(workload: Workload, decision: Decision, as_of: datetime, run: Track
             "the automation that answers it": url_for("automation", automation),
         }
         show_links(workload, "Drift calls for a retraining", links)
+
+
+def announce_rollback(
+    workload: Workload, was: str, became: str, reason: str, as_of: datetime, run: TrackedRun
+) -> None:
+    """Tell the world that a champion was taken back by itself.
+
+    Parameters
+    ----------
+    workload, was, became
+        Whose champion, from which version to which.
+    reason
+        The evidence, in words.
+    as_of, run
+        The moment, UTC, and the drift check that found it.
+    """
+    if are_off():
+        return
+    emit_event(
+        event=ROLLBACK_EVENT,
+        resource={
+            "prefect.resource.id": drift_resource(workload),
+            "prefect.resource.name": workload.id,
+            "twinloop.workload": workload.id,
+        },
+        payload={
+            "workload": workload.id,
+            "as_of": as_of.isoformat(),
+            "from": was,
+            "to": became,
+            "reason": reason,
+            "cause": run.run_id,
+        },
+    )
 
 
 def show_cause(workload: Workload, cause: str) -> None:

@@ -1,6 +1,7 @@
 """Describing: the model card of a version, and its short form in the registry."""
 
 from tasks import sources
+from tasks.engines import are_off
 from tasks.metering import step
 from tasks.provenance import Provenance
 from tasks.registering import ModelFiles
@@ -28,6 +29,8 @@ def describe_version(
     run: TrackedRun,
 ) -> None:
     """Log the model card, and put its short form into the registry; before any alias is moved."""
+    if are_off():
+        return  # nobody will read it
     snapshot, workload = provenance.snapshot, provenance.workload
     facts = CardFacts(
         workload=workload,

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from tasks.engines import are_off
 from tasks.ensembling import cross_validate_again
 from tasks.metering import step
 from tasks.outoffold import OutOfFold, out_of_fold
@@ -195,6 +196,8 @@ def _learning_curve(
     board: Leaderboard, snapshot: Snapshot, workload: Workload, work: Path
 ) -> tuple[CurvePoint, ...]:
     """Cross-validate the winner on parts of the folds' rows, if it is wanted and affordable."""
+    if are_off():
+        return ()  # it is drawn, and decides nothing
     winner = board.winner
     alone = [c for c in board.candidates if not c.members]
     spent = max(sum(c.fit_seconds + c.predict_seconds for c in alone), board.seconds)

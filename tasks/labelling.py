@@ -68,17 +68,24 @@ def find_labels(
 
 
 def find_shadow_labels(
-    workload: Workload, window: Window | None
+    workload: Workload, window: Window | None, pair: tuple[str, str] | None = None
 ) -> tuple[Labelled, Labelled] | None:
     """Join what the champion and its challenger said of the same rows with the truth.
+
+    Parameters
+    ----------
+    workload, window
+        Whose rows, and of which span.
+    pair
+        Numbers of the version that answered and of the one beside it; None: of the newest window.
 
     Returns
     -------
     tuple of Labelled and Labelled, or None
-        The champion's first; None where no row has all three. Of several pairs of versions the one
-        of the newest window counts.
+        The champion's first, row by row the same; None where no row has all three.
     """
     found = [m for m in overlapping(workload, window) if m.shadow] if workload.key else []
+    found = [m for m in found if pair in (None, _pair(m))]
     if not found:
         return None
     last = found[-1]
@@ -90,11 +97,11 @@ def find_shadow_labels(
     ours = _answers([read_published(m) for m in found], workload).join(
         theirs.select(list(workload.key)), list(workload.key), join_type="left semi"
     )
-    pair = (
-        _join(workload, ours, truth, last.version),
-        _join(workload, theirs, truth, find_version(workload, last.challenger)),
-    )
-    return None if pair[0] is None or pair[1] is None else (pair[0], pair[1])
+    # A join keeps no order.
+    order = [(name, "ascending") for name in workload.key]
+    first = _join(workload, ours, truth, last.version, order)
+    second = _join(workload, theirs, truth, find_version(workload, last.challenger), order)
+    return None if first is None or second is None else (first, second)
 
 
 def _answers(tables: list[pa.Table], workload: Workload) -> pa.Table:
@@ -129,7 +136,11 @@ def _truth(workload: Workload, window: Window | None, version: ServedVersion) ->
 
 
 def _join(
-    workload: Workload, said: pa.Table, truth: pa.Table, version: ServedVersion
+    workload: Workload,
+    said: pa.Table,
+    truth: pa.Table,
+    version: ServedVersion,
+    order: list[tuple[str, str]] | None = None,
 ) -> Labelled | None:
     """Join what a version said with the truth; of several rows with one key the first counts."""
     # Arrow joins no dictionaries that differ; who answered, and why, is not asked here.
@@ -138,6 +149,8 @@ def _join(
     joined = said.join(truth, list(workload.key), join_type="inner", use_threads=False)
     if joined.num_rows == 0:
         return None
+    if order:
+        joined = joined.sort_by(order)
     target = load_version(version, workload.trusted).scorer.target
     y = target.encode(joined.column(target.name))
     return Labelled(y, _predictions(joined, target), loss_blocks(joined, workload))

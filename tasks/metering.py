@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
 import psutil
-from prefect import Task, task
+from prefect import Task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.engines import PlainTask
 from twinloop.costs import Usage
 
 P = ParamSpec("P")
@@ -178,4 +179,4 @@ def step(fn: Callable[P, R] | None = None, **options: Any) -> Any:
             if meter is not None:
                 meter.add_task(fn.__name__, time.perf_counter() - start)
 
-    return task(cache_policy=NO_CACHE, **options)(timed)
+    return PlainTask(timed, cache_policy=NO_CACHE, **options)

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 _WHY = "the process ended without closing the run"
 
 
-def close_orphans() -> int:
+def close_orphans(*, prefect: bool = True) -> int:
     """Close runs whose process is gone, in MLflow and in Prefect; clear away what was half done.
 
     A flow run whose MLflow run had ended is given that end: its process lived on until Prefect no
     longer answered.
+
+    Parameters
+    ----------
+    prefect
+        Whether Prefect is asked at all; without one there is nothing to close.
 
     Returns
     -------
@@ -36,6 +41,7 @@ def close_orphans() -> int:
     ServiceError
         If MLflow does not answer.
     """
+    from tasks.reconciling import finish_move, restore_aliases
     from tasks.tracking import client
 
     mlflow_client = client()
@@ -43,13 +49,17 @@ def close_orphans() -> int:
     running = mlflow_client.search_runs(experiments, "attributes.status = 'RUNNING'")
     orphans = [r for r in running if _is_orphan(r)]
     for orphan in orphans:
+        if finish_move(mlflow_client, experiments, orphan):
+            continue
         run_id = orphan.info.run_id
         lake = settings().root / "data" / "lake" / orphan.data.tags.get("twinloop.workload", "")
         # What a scoring left behind, the next one goes on with.
         shutil.rmtree(lake / "work" / run_id, ignore_errors=True)
         mlflow_client.set_tag(run_id, "twinloop.error", _WHY)
         mlflow_client.set_terminated(run_id, "FAILED")
-    _close_flow_runs(mlflow_client, experiments)
+    restore_aliases(mlflow_client, experiments)
+    if prefect:
+        _close_flow_runs(mlflow_client, experiments)
     return len(orphans)
 
 

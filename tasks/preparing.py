@@ -102,8 +102,11 @@ def prepare_snapshot(workload: Workload, window: Window | None) -> Snapshot:
         dropped=cleaned.dropped,
         contract=contract,
     )
+    # Another process may put the same in place meanwhile; only what lay there broken is removed.
+    there = snapshot.path.exists()
     if not _is_whole(snapshot):
-        shutil.rmtree(snapshot.path, ignore_errors=True)
+        if there:
+            shutil.rmtree(snapshot.path, ignore_errors=True)
         with storage.new_folder(snapshot.path) as aside:
             storage.write_parquet(cleaned.table, aside / _ROWS)
             if checked.bad.num_rows:

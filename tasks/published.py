@@ -111,7 +111,7 @@ def _compact(moment: datetime) -> str:
 
 def home_of(workload_id: str, place: str, window: Window | None) -> Path:
     """Return the folder of a window in one of the lake's places."""
-    return settings().root / "data" / "lake" / workload_id / place / window_slug(window)
+    return settings().lakes / workload_id / place / window_slug(window)
 
 
 def read_manifest(path: Path) -> Manifest | None:

@@ -1,5 +1,8 @@
 """Registry: versions of a model in MLflow, which one serves, and how it came to."""
 
+import getpass
+import os
+import socket
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+# Of a champion on trial: it answers a share of the rows beside its successor.
+FORMER = "former"
+# A move that has it is decided; one whose process was killed is finished by the next.
+DECIDED = "twinloop.move_decided"
 TAG = "twinloop."
 
 
@@ -78,6 +85,14 @@ class Move(Frozen):
         Versions; `was` is empty for the first.
     recorded
         When it was written down, milliseconds since 1970.
+    run_id
+        The record itself, a run of its own.
+    by
+        A flow run, or a person at a machine; empty in records of older releases.
+    evidence
+        Run id of the training or the drift check that it follows from; empty if by hand.
+    gain, low, high
+        Of the verdict, where one was measured: positive is better, with its interval.
     """
 
     at: datetime
@@ -86,6 +101,11 @@ class Move(Frozen):
     reason: str
     recorded: int
     run_id: str
+    by: str = ""
+    evidence: str = ""
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def holdout_rule(workload: Workload) -> str:
@@ -243,7 +263,7 @@ def champion_moves(workload: Workload) -> list[Move]:
 
 
 def _move(run: "Run") -> Move:
-    tags = run.data.tags
+    tags, metrics = run.data.tags, run.data.metrics
     return Move(
         at=as_utc(datetime.fromisoformat(tags["twinloop.moved_at"])),
         was=tags.get("twinloop.from", ""),
@@ -251,6 +271,11 @@ def _move(run: "Run") -> Move:
         reason=tags.get("twinloop.verdict_reason", ""),
         recorded=run.info.start_time,
         run_id=run.info.run_id,
+        by=tags.get("twinloop.by", ""),
+        evidence=tags.get("mlflow.parentRunId", ""),
+        gain=metrics.get("verdict/gain"),
+        low=metrics.get("verdict/low"),
+        high=metrics.get("verdict/high"),
     )
 
 
@@ -282,11 +307,29 @@ def move_champion(
     previous: ServedVersion | None,
     verdict: Verdict,
     as_of: datetime,
+    *,
+    trial: bool = True,
 ) -> None:
-    """Point the champion alias to a version, and write down who, when, from, to and why."""
+    """Write down who, when, from, to and why, and then point the champion alias to a version.
+
+    The record is the truth, the alias its cache: a process that is killed in between leaves a
+    record that the next one follows.
+
+    Parameters
+    ----------
+    workload, version, previous
+        Whose alias, to which version, and which it had.
+    verdict
+        Why, with its numbers.
+    as_of
+        The moment the move counts from, UTC.
+    trial
+        Whether the previous champion is to answer beside the new one for a while, if the workload
+        wants that.
+    """
     was = previous.version if previous else ""
+    former = was if trial and tries_out(workload) else ""
     with tracked_run(workload, "promotion", window=None, as_of=as_of, what=version.label) as run:
-        mlflow_client = client()
         # Table and plot are with the judgement already.
         run.log(item for item in plan_verdict(verdict) if not isinstance(item, Table | Plot))
         run.log(
@@ -296,9 +339,58 @@ def move_champion(
                 Tag("twinloop.moved_at", format_instant(as_of)),
                 Metric(f"accuracy/{workload.metric}", verdict.challenger or version.score),
                 Tag("twinloop.accuracy", "fresh rows" if previous else "holdout"),
+                Tag("twinloop.by", _who()),
+                Tag("twinloop.former", former),
             ]
         )
-        mlflow_client.set_registered_model_alias(workload.id, CHAMPION, version.version)
+        run.log([Tag(DECIDED, "yes")])
+        point_aliases(workload.id, version.version, former)
+
+
+def point_aliases(name: str, champion: str, former: str) -> None:
+    """Let the aliases of a model say what the ledger says; without a former champion there is none.
+
+    Parameters
+    ----------
+    name
+        Of the registered model.
+    champion, former
+        Numbers of versions.
+    """
+    mlflow_client = client()
+    mlflow_client.set_registered_model_alias(name, CHAMPION, champion)
+    if former:
+        mlflow_client.set_registered_model_alias(name, FORMER, former)
+    else:
+        mlflow_client.delete_registered_model_alias(name, FORMER)
+
+
+def _who() -> str:
+    """Name the flow run, or the person, that does this."""
+    from prefect.runtime import flow_run
+
+    if flow_run.id:
+        return f"flow run {flow_run.id}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def tries_out(workload: Workload) -> bool:
+    """Tell whether a former champion goes on answering after a promotion.
+
+    Without a time every row may have been trained on, without a key truth joins nothing.
+    """
+    possible = workload.time is not None and workload.key and workload.inference.shadow > 0
+    return bool(possible) and workload.retraining.rollback == "auto"
+
+
+def find_former(workload: Workload, champion: ServedVersion) -> ServedVersion | None:
+    """Return the version that champion has to prove itself against; None where it has done so."""
+    former = find_alias(workload, FORMER) if tries_out(workload) else None
+    return None if former is None or former.version == champion.version else former
 
 
 def roll_back(workload: Workload, number: str, as_of: datetime) -> ServedVersion:
@@ -315,7 +407,7 @@ def roll_back(workload: Workload, number: str, as_of: datetime) -> ServedVersion
         raise RegistryError(f"version {number} of {workload.id!r} is champion already.")
     load_version(version, workload.trusted)
     verdict = Verdict(outcome="promote", reason="rolled back by hand", metric=workload.metric)
-    move_champion(workload, version, champion, verdict, as_of)
+    move_champion(workload, version, champion, verdict, as_of, trial=False)
     return version
 
 
@@ -348,6 +440,7 @@ def clear_champion(workload: Workload) -> None:
     """Take the champion alias away, so that the next version is a first one: replays start so."""
     if find_champion(workload) is not None:
         client().delete_registered_model_alias(workload.id, CHAMPION)
+        client().delete_registered_model_alias(workload.id, FORMER)
 
 
 @step

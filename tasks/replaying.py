@@ -3,7 +3,9 @@
 import logging
 import shutil
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pandas as pd
 
@@ -16,9 +18,11 @@ from tasks.settings import settings
 from tasks.tracking import TrackedRun, client, experiment_id
 from twinloop.errors import EmptyWindowError, WorkloadError
 from twinloop.evaluation import METRICS
-from twinloop.logplan import Metric, Plot, Tag, Text
+from twinloop.logplan import LogItem, Metric, Plot, Tag, Text
 from twinloop.plots import replay_plot
 from twinloop.replay import PolicyResult, Tick, overall
+from twinloop.replay_plots import frontier_plot
+from twinloop.standings import compare_policies, policies_csv
 from twinloop.window import as_utc
 from twinloop.workload import Workload
 
@@ -71,6 +75,7 @@ def _midnight(moment: datetime) -> datetime:
     return whole if whole == moment else whole + timedelta(days=1)
 
 
+_STANDING = {"gain": "gain", "share": "share_of_best_schedule", "cost": "relative_cost"}
 # Kinds of runs whose cost is that of training.
 _TRAINING = ("training", "candidate", "tuning", "trial", "retraining", "promotion")
 
@@ -99,22 +104,8 @@ def close_policy(
 ) -> PolicyResult:
     """Add up a policy from the ledger, and log what it came to."""
     runs = _ledger(workload, run)
-    billed = _bill_ticks(runs, ticks)
-    training = runs["kind"].isin(_TRAINING)
-    result = PolicyResult(
-        policy=policy,
-        metric=workload.metric,
-        currency=workload.prices.currency,
-        error=overall(workload.metric, ticks),
-        trainings=int((runs["kind"] == "training").sum()),
-        promotions=int((runs["kind"] == "promotion").sum()),
-        scored=sum(t.scored for t in ticks),
-        quarantined=sum(t.quarantined for t in ticks),
-        training_money=float(runs.loc[training, "money"].sum()),
-        money=float(runs["money"].sum()),
-        seconds=run.meter.usage().total_wall_seconds,
-        ticks=tuple(billed),
-    )
+    seconds = run.meter.usage().total_wall_seconds
+    result = _add_up(workload, policy, ticks, runs, seconds)
     run.rows = result.scored
     run.log(
         [
@@ -135,12 +126,42 @@ def close_policy(
     return result
 
 
-def _ledger(workload: Workload, run: TrackedRun) -> pd.DataFrame:
-    """Read kind, moment and money of all runs of this replay that belong to this sandbox."""
-    mlflow_client = client()
-    where = (
-        f"tags.`twinloop.replay` = '{run.replay}' and tags.`twinloop.workload` = '{workload.id}'"
+@step
+def add_up_policy(
+    workload: Workload, policy: str, ticks: Sequence[Tick], seconds: float
+) -> PolicyResult:
+    """Add up a policy from a ledger that holds its runs and no others."""
+    return _add_up(workload, policy, ticks, _ledger(workload, None), seconds)
+
+
+def _add_up(
+    workload: Workload, policy: str, ticks: Sequence[Tick], runs: pd.DataFrame, seconds: float
+) -> PolicyResult:
+    training = runs["kind"].isin(_TRAINING)
+    return PolicyResult(
+        policy=policy,
+        metric=workload.metric,
+        currency=workload.prices.currency,
+        error=overall(workload.metric, ticks),
+        trainings=int((runs["kind"] == "training").sum()),
+        promotions=int((runs["kind"] == "promotion").sum()),
+        scored=sum(t.scored for t in ticks),
+        quarantined=sum(t.quarantined for t in ticks),
+        training_money=float(runs.loc[training, "money"].sum()),
+        money=float(runs["money"].sum()),
+        training_energy_kwh=float(runs.loc[training, "energy"].sum()),
+        energy_kwh=float(runs["energy"].sum()),
+        seconds=seconds,
+        ticks=tuple(_bill_ticks(runs, ticks)),
     )
+
+
+def _ledger(workload: Workload, run: TrackedRun | None) -> pd.DataFrame:
+    """Read kind, moment, money and energy of a sandbox's runs: all, or those of one replay."""
+    mlflow_client = client()
+    where = f"tags.`twinloop.workload` = '{workload.id}'"
+    if run is not None:
+        where += f" and tags.`twinloop.replay` = '{run.replay}'"
     experiments = [experiment_id(mlflow_client, workload.experiment)]
     rows, token = [], None
     while True:
@@ -150,16 +171,17 @@ def _ledger(workload: Workload, run: TrackedRun) -> pd.DataFrame:
                 "kind": r.data.tags["twinloop.kind"],
                 "as_of": r.data.tags["twinloop.as_of"],
                 "money": r.data.metrics.get("cost/money", 0.0),
+                "energy": r.data.metrics.get("cost/energy_kwh", 0.0),
             }
             for r in page
-            if r.info.run_id != run.run_id
+            if run is None or r.info.run_id != run.run_id
         ]
         token = page.token
         if not token:
-            return pd.DataFrame(rows, columns=["kind", "as_of", "money"])
+            return pd.DataFrame(rows, columns=["kind", "as_of", "money", "energy"])
 
 
-def _bill_ticks(runs: pd.DataFrame, ticks: list[Tick]) -> list[Tick]:
+def _bill_ticks(runs: pd.DataFrame, ticks: Sequence[Tick]) -> list[Tick]:
     money: defaultdict[datetime, float] = defaultdict(float)
     for as_of, amount in zip(runs["as_of"], runs["money"], strict=True):
         money[as_utc(datetime.fromisoformat(as_of))] += amount
@@ -169,6 +191,10 @@ def _bill_ticks(runs: pd.DataFrame, ticks: list[Tick]) -> list[Tick]:
 @step
 def close_replay(workload: Workload, results: list[PolicyResult], run: TrackedRun) -> None:
     """Log all policies side by side."""
+    _log_policies(workload, results, run)
+
+
+def _log_policies(workload: Workload, results: list[PolicyResult], run: TrackedRun) -> None:
     best = min(results, key=lambda r: METRICS[r.metric].gain(0.0, r.error))
     run.rows = sum(r.scored for r in results)
     ends = {r.policy: [t.as_of for t in r.ticks if t.error is not None] for r in results}
@@ -177,15 +203,48 @@ def close_replay(workload: Workload, results: list[PolicyResult], run: TrackedRu
         [
             Metric(f"accuracy/{workload.metric}", best.error),
             Tag("twinloop.accuracy", f"realised, of policy {best.policy}"),
-            Plot("plots/error_by_tick.png", replay_plot(ends, errors, workload.metric)),
+            Plot("plots/error_by_tick.png", partial(replay_plot, ends, errors, workload.metric)),
         ]
     )
     for result in results:
-        slug = result.policy.replace(":", "_")
+        run.log(_plan_policy(result))
+    run.log(_plan_standings(results))
+
+
+@step
+def close_simulation(workload: Workload, results: list[PolicyResult], run: TrackedRun) -> None:
+    """Log all policies of a simulated replay side by side, with every tick, in this one run."""
+    _log_policies(workload, results, run)
+    for result in results:
+        slug = _slug(result)
         run.log(
-            [
-                Metric(f"replay/{slug}/{result.metric}", result.error),
-                Metric(f"replay/{slug}/training_money", result.training_money),
-                Metric(f"replay/{slug}/trainings", result.trainings),
-            ]
+            Metric(f"replay/{slug}/tick_{result.metric}", t.error, i)
+            for i, t in enumerate(result.ticks)
+            if t.error is not None
         )
+        run.log([Text(f"ticks/{slug}.json", result.model_dump_json(indent=1))])
+
+
+def _slug(result: PolicyResult) -> str:
+    return result.policy.replace(":", "_")
+
+
+def _plan_policy(result: PolicyResult) -> Iterator[LogItem]:
+    slug = _slug(result)
+    yield Metric(f"replay/{slug}/{result.metric}", result.error)
+    for name in ("trainings", "promotions", "training_money", "money"):
+        yield Metric(f"replay/{slug}/{name}", getattr(result, name))
+    for name in ("training_energy_kwh", "energy_kwh"):
+        yield Metric(f"replay/{slug}/{name}", getattr(result, name))
+
+
+def _plan_standings(results: list[PolicyResult]) -> Iterator[LogItem]:
+    """Yield what tells policies apart: a picture, a table, and a few numbers each."""
+    standings = compare_policies(results)
+    for result, standing in zip(results, standings, strict=True):
+        for name in ("gain", "share", "cost"):
+            value = getattr(standing, name)
+            if value is not None:
+                yield Metric(f"replay/{_slug(result)}/{_STANDING[name]}", value)
+    yield Text("policies.csv", policies_csv(results, standings))
+    yield Plot("plots/error_and_cost.png", partial(frontier_plot, results))

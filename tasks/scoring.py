@@ -26,7 +26,14 @@ from tasks.published import (
     read_manifest,
     window_slug,
 )
-from tasks.registry import CHALLENGER, Loaded, ServedVersion, find_alias, load_version
+from tasks.registry import (
+    CHALLENGER,
+    Loaded,
+    ServedVersion,
+    find_alias,
+    find_former,
+    load_version,
+)
 from tasks.sources import Unreadable
 from tasks.streaming import Stream
 from tasks.tracking import TrackedRun
@@ -143,10 +150,16 @@ def _already(workload: Workload, window: Window | None, plan: str) -> Manifest |
 
 
 def _challenger(workload: Workload, champion: ServedVersion) -> ServedVersion | None:
-    """Return the version that answers beside the champion, if there is one to be heard."""
-    if workload.inference.shadow == 0 or workload.sandbox:
+    """Return the version that answers beside the champion, if there is one to be heard.
+
+    The champion's predecessor, as long as the champion has not proved itself; else the challenger.
+    """
+    if workload.inference.shadow == 0:
         return None
     try:
+        former = find_former(workload, champion)
+        if former is not None or workload.sandbox:
+            return former
         challenger = find_alias(workload, CHALLENGER)
     except TwinloopError as err:
         _log.warning("no challenger answers in shadow: %s", err)

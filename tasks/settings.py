@@ -39,6 +39,8 @@ class Settings(BaseSettings):
         MLflow's address, from ``MLFLOW_TRACKING_URI``; default SQLite under `home`.
     mlflow_page
         Where a browser finds MLflow, if not at its address.
+    scratch
+        Folder for lake and store in place of those under `home`; simulated replays set it.
     """
 
     model_config = SettingsConfigDict(env_prefix="TWINLOOP_", frozen=True)
@@ -49,6 +51,7 @@ class Settings(BaseSettings):
     patience: float = Field(0.0, ge=0)
     tracking_uri: str | None = Field(None, validation_alias="MLFLOW_TRACKING_URI")
     mlflow_page: str | None = None
+    scratch: Path | None = None
 
     @property
     def root(self) -> Path:
@@ -63,7 +66,7 @@ class Settings(BaseSettings):
     @property
     def store(self) -> Path:
         """Folder of the embedded MLflow store."""
-        return self.root / "mlflow" / "store"
+        return (self.scratch or self.root / "mlflow") / "store"
 
     @property
     def mlflow_uri(self) -> str:
@@ -75,9 +78,14 @@ class Settings(BaseSettings):
         """Folder of the embedded Prefect server."""
         return self.root / ".prefect"
 
+    @property
+    def lakes(self) -> Path:
+        """Folder of all workloads' data."""
+        return (self.scratch or self.root / "data") / "lake"
+
     def lake(self, workload: Workload) -> Path:
         """Return the folder of a workload's data."""
-        return self.root / "data" / "lake" / workload.id
+        return self.lakes / workload.id
 
 
 def settings() -> Settings:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
 from tasks.databases import check_mlflow_database
+from tasks.engines import are_off
 from tasks.metering import Meter, metered
 from tasks.settings import settings
 from tasks.showing import show_links, show_table
@@ -73,6 +74,8 @@ class TrackedRun:
         Run id of the replay it belongs to; empty outside of one.
     rows
         How many rows the run dealt with, once known.
+    held
+        What is to be logged when the run closes, where engines are off.
     """
 
     run_id: str
@@ -81,10 +84,15 @@ class TrackedRun:
     as_of: datetime
     replay: str
     rows: int | None = None
+    held: list[LogItem] = field(default_factory=list)
 
     def log(self, items: Iterable[LogItem]) -> None:
         """Log items to MLflow, and tables to the page of the flow run."""
         planned = list(items)
+        if are_off():
+            # Nobody looks in the meantime: one writing instead of many, and no pictures.
+            self.held += (item for item in planned if not isinstance(item, Plot))
+            return
         log_items(self.run_id, planned)
         for item in planned:
             if isinstance(item, Table):
@@ -216,7 +224,7 @@ def tracked_run(
     mlflow_client = client()
     try:
         experiment = experiment_id(mlflow_client, workload.experiment)
-        if _CURRENT.get() is None:
+        if _CURRENT.get() is None and not are_off():
             offer_view(mlflow_client, experiment, workload)
         name = " ".join(filter(None, (_VERBS[kind], workload.id, what, format_instant(as_of))))
         tags = run_tags(workload, kind, window, as_of)
@@ -290,6 +298,8 @@ def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) ->
 def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str) -> None:
     costs = cost_metrics(run.meter.usage(), run.workload.prices, run.rows)
     run.log(plan_bill(costs, run.workload.prices.currency, flow_level=_CURRENT.get() is None))
+    if run.held:
+        log_items(run.run_id, run.held)
     mlflow_client.set_terminated(run.run_id, status)
 
 
@@ -301,8 +311,8 @@ def log_items(run_id: str, items: Iterable[LogItem]) -> None:
         match item:
             case Text(path, content):
                 mlflow_client.log_text(run_id, content, path)
-            case Plot(path, figure):
-                mlflow_client.log_figure(run_id, figure, path, save_kwargs={"dpi": 100})
+            case Plot(path):
+                mlflow_client.log_figure(run_id, item.figure, path, save_kwargs={"dpi": 100})
     for start in range(0, max(len(metrics), len(params), len(tags)), _BATCH):
         part = slice(start, start + _BATCH)
         mlflow_client.log_batch(run_id, metrics[part], params[part], tags[part])

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-from prefect.task_runners import ThreadPoolTaskRunner
 from threadpoolctl import threadpool_limits
 
 from tasks import storage
 from tasks.calibrating import temper_folds
+from tasks.engines import threads as task_threads
 from tasks.estimators import own_estimators
 from tasks.measuring import measure_footprint
 from tasks.metering import step
@@ -224,7 +224,7 @@ def cross_validate(
     workers, shared = share_cores(len(folds), rows.matrix.X.nbytes)
     threads = threads or shared
     folder.mkdir(parents=True, exist_ok=True)
-    with threadpool_limits(threads), _threads(workers) as runner:
+    with threadpool_limits(threads), task_threads(workers) as runner:
         given: dict[str, Any] = {"workload": workload, "snapshot": snapshot, "name": name}
         given |= {"share": share, "threads": threads, "folder": folder, "recipe": recipe}
         futures = [runner.submit(validate_fold, given | {"number": i}) for i in range(len(folds))]
@@ -254,10 +254,6 @@ def _footprint(folds: list[FoldResult], workload: Workload) -> Footprint | None:
         return None
     money = bill(0.0, cpu, 0, workload.prices).money
     return last.model_copy(update={"fit_cpu_seconds": cpu, "fit_money": money})
-
-
-def _threads(workers: int) -> ThreadPoolTaskRunner[FoldResult]:
-    return ThreadPoolTaskRunner(max_workers=workers)
 
 
 def share_cores(n_folds: int, n_bytes: int) -> tuple[int, int]:

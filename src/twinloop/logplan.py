@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -60,10 +61,21 @@ class Text:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure of the run."""
+    """A figure of the run.
+
+    Attributes
+    ----------
+    drawing
+        The figure, or what draws it: nobody waits for a figure that nobody will see.
+    """
 
     path: str
-    figure: Figure
+    drawing: Figure | Callable[[], Figure]
+
+    @property
+    def figure(self) -> Figure:
+        """The figure, drawn now."""
+        return self.drawing if isinstance(self.drawing, Figure) else self.drawing()
 
 
 @dataclass(frozen=True)
@@ -154,18 +166,18 @@ def plan_training(
     yield Tag("twinloop.overfits", "yes" if board.winner.overfits else "no")
     y, predictions, times = holdout
     names = tuple(c.name for c in reference.binning.columns[:-1])
-    for name, figure in holdout_plots(target, y, predictions, times):
-        yield Plot(f"plots/{name}.png", figure)
-    yield Plot("plots/importance.png", importance_plot(names, reference.importance))
+    for name, draw in holdout_plots(target, y, predictions, times):
+        yield Plot(f"plots/{name}.png", draw)
+    yield Plot("plots/importance.png", partial(importance_plot, names, reference.importance))
     yield Table(
         "leaderboard",
         f"{'. '.join(remarks(board))}. {board.split}. {LEGEND}",
         columns(board),
         lines(board),
     )
-    yield Plot("plots/leaderboard.png", leaderboard_plot(board))
-    yield Plot("plots/train_validation_gap.png", gap_plot(board))
-    yield Plot("plots/accuracy_and_cost.png", tradeoff_plot(board))
+    yield Plot("plots/leaderboard.png", partial(leaderboard_plot, board))
+    yield Plot("plots/train_validation_gap.png", partial(gap_plot, board))
+    yield Plot("plots/accuracy_and_cost.png", partial(tradeoff_plot, board))
 
 
 def plan_bill(costs: dict[str, float], currency: str, *, flow_level: bool) -> Iterator[LogItem]:
@@ -201,7 +213,7 @@ def plan_decision(decision: Decision) -> Iterator[LogItem]:
         ),
     )
     columns = tuple((f.column, f.distance, f.drifted) for f in decision.features)
-    yield Plot("plots/drift.png", drift_plot(columns))
+    yield Plot("plots/drift.png", partial(drift_plot, columns))
 
 
 def plan_snapshot(read: int, rows: int, digest: str, dropped: dict[str, int]) -> Iterator[LogItem]:

@@ -70,6 +70,9 @@ class Retraining(Frozen):
         description="Share of what was known of rows accepted earlier that must be left; none: "
         "they are not asked",
     )
+    rollback: Literal["auto", "never"] = Field(
+        "auto", description="Whether a new champion that its predecessor beats is taken back"
+    )
     limits: Limits = Limits()
 
 

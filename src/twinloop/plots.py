@@ -1,7 +1,8 @@
 """Plots of a training: figures without a window, a display or a global state."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,8 +37,8 @@ def _figure(title: str, x: str, y: str, *, height: float = 4.0) -> tuple[Figure,
 
 def holdout_plots(
     target: Target, y: np.ndarray, predictions: Predictions, times: np.ndarray | None
-) -> Iterator[tuple[str, Figure]]:
-    """Yield name and figure of what the holdout shows.
+) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """Yield the name of each figure of what the holdout shows, and what draws it.
 
     Parameters
     ----------
@@ -51,15 +52,18 @@ def holdout_plots(
         Microseconds since 1970, UTC.
     """
     if target.task == "regression":
-        yield "predicted_against_true", _scatter(target.name, y, predictions.value)
+        yield "predicted_against_true", partial(_scatter, target.name, y, predictions.value)
         if times is not None:
-            yield "residuals_over_time", _residuals(target.name, y - predictions.value, times)
+            yield (
+                "residuals_over_time",
+                partial(_residuals, target.name, y - predictions.value, times),
+            )
         return
     assert predictions.probability is not None  # noqa: S101 - classes come with probabilities
     if len(target.classes) == 2 and len(np.unique(y)) == 2:
-        yield "roc", _roc(y, predictions.probability[:, 1])
+        yield "roc", partial(_roc, y, predictions.probability[:, 1])
     else:
-        yield "confusion", _confusion(target.classes, y, predictions.value)
+        yield "confusion", partial(_confusion, target.classes, y, predictions.value)
 
 
 def _scatter(name: str, y: np.ndarray, predicted: np.ndarray) -> Figure:

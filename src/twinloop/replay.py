@@ -43,6 +43,10 @@ class Policy(Frozen):
         """Name for a folder or a model: letters, digits and hyphens."""
         return re.sub(r"[^a-z0-9]+", "-", str(self))
 
+    def is_due(self, since: timedelta) -> bool:
+        """Tell whether to train by the clock, so long after the last training."""
+        return self.every is not None and since >= self.every
+
     def __str__(self) -> str:
         return f"every:{format_duration(self.every)}" if self.every else self.kind
 
@@ -106,6 +110,10 @@ class PolicyResult(Frozen):
         The metric over all labelled rows of all ticks.
     training_money, money
         Cost of all trainings, and of everything.
+    training_energy_kwh, energy_kwh
+        Energy of the same, estimated.
+    seconds
+        Wall time of its ticks, beside whatever else ran.
     """
 
     policy: str
@@ -118,6 +126,8 @@ class PolicyResult(Frozen):
     quarantined: int
     training_money: float
     money: float
+    training_energy_kwh: float = 0.0
+    energy_kwh: float = 0.0
     seconds: float
     ticks: tuple[Tick, ...]
 

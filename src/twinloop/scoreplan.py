@@ -1,6 +1,7 @@
 """The log plan of how far a score can be trusted: calibration, slices and learning curve."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -46,8 +47,8 @@ def plan_rule(
         yield Metric("calibration/log_loss_saved", rule.calibration.gain)
     if after.shape[1] == 2:
         yield Metric("calibration/threshold", rule.threshold)
-    figure = reliability_plot(bins, plain, calibration_error(bins), rule.calibration.method)
-    yield Plot("plots/calibration.png", figure)
+    error, method = calibration_error(bins), rule.calibration.method
+    yield Plot("plots/calibration.png", partial(reliability_plot, bins, plain, error, method))
 
 
 def plan_slices(report: SliceReport, metric: str) -> Iterator[LogItem]:
@@ -67,7 +68,7 @@ def plan_slices(report: SliceReport, metric: str) -> Iterator[LogItem]:
         ("slice", metric, "95 % interval", "rows", "clearly worse"),
         tuple(_row(s) for s in report.slices[:_MOST_SLICES]),
     )
-    yield Plot("plots/slices.png", slices_plot(report, metric))
+    yield Plot("plots/slices.png", partial(slices_plot, report, metric))
 
 
 def _row(s: SliceScore) -> tuple[str, ...]:
@@ -88,4 +89,4 @@ def plan_curve(points: tuple[CurvePoint, ...], metric: str) -> Iterator[LogItem]
     for point in points:
         yield Metric(f"accuracy/curve_{metric}", point.result.valid, round(point.rows))
         yield Metric(f"accuracy/curve_train_{metric}", point.result.train, round(point.rows))
-    yield Plot("plots/learning_curve.png", learning_curve_plot(points, metric))
+    yield Plot("plots/learning_curve.png", partial(learning_curve_plot, points, metric))

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import get_args
 
 from twinloop.costs import Usage, cost_metrics
@@ -79,11 +80,13 @@ def plan_search(search: Search, importance: dict[str, float], currency: str) -> 
     yield Tag("twinloop.accuracy", "best of the trials: flattered by the choice")
     yield Text("tuning/trials.csv", trials_csv(search))
     if any(t.state == "complete" for t in search.trials):
-        yield Plot("plots/tuning_history.png", history_plot(search))
+        yield Plot("plots/tuning_history.png", partial(history_plot, search))
     for name, share in importance.items():
         yield Metric(f"tuning/importance/{name}", share)
     if importance:
-        yield Plot("plots/tuning_importance.png", settings_plot(search.candidate, importance))
+        yield Plot(
+            "plots/tuning_importance.png", partial(settings_plot, search.candidate, importance)
+        )
     yield _best_table(search, currency)
 
 

@@ -1,6 +1,7 @@
 """The log plan of a verdict: table, page, numbers and plot."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from twinloop.logplan import LogItem, Metric, Plot, Table, Tag, Text
 from twinloop.plots import verdict_plot
@@ -29,7 +30,7 @@ def plan_verdict(verdict: Verdict) -> Iterator[LogItem]:
     for check in verdict.checks:
         yield from _numbers(check)
     if verdict.gain is not None:
-        yield Plot("plots/verdict.png", verdict_plot(verdict))
+        yield Plot("plots/verdict.png", partial(verdict_plot, verdict))
 
 
 def _numbers(check: Check) -> Iterator[LogItem]:

@@ -159,7 +159,7 @@ def test_every_plot_of_a_training_is_drawn(task: Task, case: str, n_rows: int, t
         two = task == "binary" and len(set(y.tolist())) == 2
         wanted = {"roc" if two else "confusion"}
     assert set(found) == wanted
-    assert all(png(figure).startswith(b"\x89PNG\r\n") for figure in found.values())
+    assert all(png(draw()).startswith(b"\x89PNG\r\n") for draw in found.values())
 
 
 @pytest.mark.parametrize(
