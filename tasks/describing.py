@@ -9,7 +9,7 @@ from tasks.registry import ServedVersion
 from tasks.tracking import TrackedRun, client
 from twinloop.card import short_card, write_card
 from twinloop.cardfacts import CardFacts
-from twinloop.costs import cost_metrics
+from twinloop.costs import cost_metrics, energy_words
 from twinloop.leakage import Finding
 from twinloop.logplan import Text
 from twinloop.page import to_html, to_markdown
@@ -32,6 +32,7 @@ def describe_version(
     if are_off():
         return  # nobody will read it
     snapshot, workload = provenance.snapshot, provenance.workload
+    usage = run.meter.usage()
     facts = CardFacts(
         workload=workload,
         version=version.version,
@@ -48,7 +49,8 @@ def describe_version(
         findings=findings,
         verdict=verdict,
         champion=champion.version if champion else "",
-        bill=cost_metrics(run.meter.usage(), workload.prices, run.rows),
+        bill=cost_metrics(usage, workload.prices, run.rows),
+        energy=energy_words(usage, workload.prices),
         software=provenance.software,
         threads=provenance.threads,
     )

@@ -103,6 +103,6 @@ def _accuracy(metrics: dict[str, float], tags: dict[str, str]) -> str:
     prefixes = ("train_", "spread_", "fold_", "cv_", "low_", "high_", "gap_", "curve_")
     for name, value in sorted(metrics.items()):
         short = name.removeprefix("accuracy/")
-        if short != name and not short.startswith(prefixes):
+        if short not in (name, "known") and not short.startswith(prefixes):
             return f"{short} {value:.4g} ({meaning})"
-    return ""
+    return meaning

@@ -49,18 +49,29 @@ def close_orphans(*, prefect: bool = True) -> int:
     running = mlflow_client.search_runs(experiments, "attributes.status = 'RUNNING'")
     orphans = [r for r in running if _is_orphan(r)]
     for orphan in orphans:
-        if finish_move(mlflow_client, experiments, orphan):
-            continue
-        run_id = orphan.info.run_id
-        lake = settings().root / "data" / "lake" / orphan.data.tags.get("twinloop.workload", "")
-        # What a scoring left behind, the next one goes on with.
-        shutil.rmtree(lake / "work" / run_id, ignore_errors=True)
-        mlflow_client.set_tag(run_id, "twinloop.error", _WHY)
-        mlflow_client.set_terminated(run_id, "FAILED")
+        # A move that had been decided is finished: it is no run that was lost.
+        if not finish_move(mlflow_client, experiments, orphan):
+            close_orphan(mlflow_client, orphan)
     restore_aliases(mlflow_client, experiments)
     if prefect:
         _close_flow_runs(mlflow_client, experiments)
     return len(orphans)
+
+
+def close_orphan(mlflow_client: "MlflowClient", run: "Run") -> bool:
+    """Close a run with the bill of what is known of it; return whether its process was gone."""
+    from tasks.lost import bill_lost
+
+    if not _is_orphan(run):
+        return False
+    run_id = run.info.run_id
+    lake = settings().root / "data" / "lake" / run.data.tags.get("twinloop.workload", "")
+    # What a scoring left behind, the next one goes on with.
+    shutil.rmtree(lake / "work" / run_id, ignore_errors=True)
+    mlflow_client.set_tag(run_id, "twinloop.error", _WHY)
+    bill_lost(run)
+    mlflow_client.set_terminated(run_id, "FAILED")
+    return True
 
 
 def _is_orphan(run: "Run") -> bool:

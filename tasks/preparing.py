@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks import sources, storage
-from tasks.metering import step
+from tasks.metering import leave_behind, step
 from tasks.settings import settings
 from twinloop.cleaning import clean
 from twinloop.contract import REASON, Contract, check_rows, infer_contract
@@ -111,6 +111,7 @@ def prepare_snapshot(workload: Workload, window: Window | None) -> Snapshot:
             storage.write_parquet(cleaned.table, aside / _ROWS)
             if checked.bad.num_rows:
                 storage.write_parquet(checked.bad, aside / "bad.parquet")
+        leave_behind(sum(f.stat().st_size for f in snapshot.path.iterdir()))
     storage.write_text(index, snapshot.model_dump_json(indent=1))
     return snapshot
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tasks import storage
-from tasks.metering import step
+from tasks.metering import leave_behind, step
 from tasks.preparing import Snapshot
 from tasks.provenance import PROVENANCE, Provenance
 from tasks.registry import TAG, ServedVersion, handle, holdout_rule, load_version
@@ -195,6 +195,7 @@ def register_version(
         model_id=info.model_id,
     )
     version = handle(created)
+    leave_behind(sum(len(c) for c in serving.read_files(model.folder / "served").values()))
     _verify(version, model.folder / "probe.parquet", workload)
     run.log([Tag("twinloop.version", version.version)])
     return version

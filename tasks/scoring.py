@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tasks import showing, sources
 from tasks.drafting import Draft, Part, PartBuilder, alone
-from tasks.metering import step
+from tasks.metering import leave_behind, step
 from tasks.preparing import refuse_too_many_bad
 from tasks.provenance import software
 from tasks.published import (
@@ -246,6 +246,7 @@ def _score(
         agreement=reduce(Agreement.merge, agreements) if agreements else None,
         run_id=run_id,
     )
+    leave_behind(sum(stored.size for _, stored in manifest.files))
     return draft.publish(manifest)
 
 

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from tasks.metering import Meter
 from tasks.studies import Proposal, TrialStudy
 from tasks.validating import share_cores
-from twinloop.costs import bill
+from twinloop.costs import Quantities, bill, price
 from twinloop.evaluation import METRICS
 from twinloop.recipe import Recipe
 from twinloop.search_space import recipe_of
@@ -72,7 +72,7 @@ class _Running:
     started: float
     scores: list[float] = field(default_factory=list)
     seconds: float = 0.0
-    cpu_seconds: float = 0.0
+    used: Quantities = Quantities()
     peak_bytes: int = 0
     stopped: bool = False
     error: str = ""
@@ -171,13 +171,14 @@ class Searcher:
         """Fit some folds of all trials, and share out among them what that took."""
         units = [(trial, i) for trial in running for i in folds]
         wall, self._stage_cpu = time.perf_counter(), time.process_time()
+        before = self._meter.own()
         done = list(pool.map(lambda unit: self._fit_fold(*unit, threads=threads), units))
-        wall, cpu = time.perf_counter() - wall, time.process_time() - self._stage_cpu
-        peak = self._meter.hand_over(wall, cpu)
+        wall = time.perf_counter() - wall
+        used, peak = self._meter.hand_over(wall, before)
         total = sum(fit.seconds for fit in done) or 1.0
         for (trial, _), fit in zip(units, done, strict=True):
             trial.seconds += wall * fit.seconds / total
-            trial.cpu_seconds += cpu * fit.seconds / total
+            trial.used += used.times(fit.seconds / total)
             trial.peak_bytes = max(trial.peak_bytes, peak)
             trial.error = trial.error or fit.error
             if fit.score is None:
@@ -222,8 +223,8 @@ class Searcher:
 
     def _end(self, running: _Running, state: State) -> None:
         """Tell the study of a trial that has ended: from here on a kill does not lose it."""
-        prices = self._job.workload.prices
-        money = bill(running.seconds, running.cpu_seconds, running.peak_bytes, prices).money
+        prices, energy = self._job.workload.prices, self._meter.energy
+        money = price(running.used, prices, measured=bool(energy)).money
         trial = Trial(
             number=len(self._study.trials),
             source=running.proposal.source,
@@ -232,7 +233,9 @@ class Searcher:
             scores=tuple(running.scores),
             state=state,
             seconds=running.seconds,
-            cpu_seconds=running.cpu_seconds,
+            cpu_seconds=running.used.cpu_seconds,
+            used=running.used,
+            energy=energy,
             peak_bytes=running.peak_bytes,
             money=money,
             started=running.started,

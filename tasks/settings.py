@@ -4,6 +4,7 @@ import os
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -11,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from twinloop.errors import WorkloadError, nearest
 from twinloop.window import as_utc
 from twinloop.workload import Workload
-from twinloop.workload_file import parse_workload
+from twinloop.workload_file import parse_prices, parse_workload
 
 _NAMES = ("TWINLOOP_", "MLFLOW_TRACKING_URI", "HOME")
 
@@ -64,6 +65,11 @@ class Settings(BaseSettings):
         return self.root / "data" / "workloads"
 
     @property
+    def prices(self) -> Path:
+        """File of the prices that all workloads share; it need not be there."""
+        return self.root / "data" / "prices.yaml"
+
+    @property
     def store(self) -> Path:
         """Folder of the embedded MLflow store."""
         return (self.scratch or self.root / "mlflow") / "store"
@@ -103,16 +109,34 @@ def _settings(_: tuple[tuple[str, str], ...], __: str) -> Settings:
 def read_workload(path: Path) -> Workload:
     """Read a workload file; ``${NAME}`` in it is filled from the environment.
 
+    Prices it does not give are those of ``data/prices.yaml``, where there is one.
+
     Raises
     ------
     WorkloadError
         If there is no such file or it does not describe a workload.
     """
+    shared = settings().prices
+    prices = read_prices(shared) if shared.is_file() else {}
+    return parse_workload(_text_of(path, "workload"), str(path), os.environ, prices)
+
+
+def read_prices(path: Path) -> dict[str, Any]:
+    """Read a file of prices: those it gives, under the keys of a workload's ``prices``.
+
+    Raises
+    ------
+    WorkloadError
+        If there is no such file, or it holds anything but prices.
+    """
+    return parse_prices(_text_of(path, "prices"), str(path), os.environ)
+
+
+def _text_of(path: Path, what: str) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:
-        raise WorkloadError(f"cannot read the workload file {str(path)!r}: {err}.") from err
-    return parse_workload(text, str(path), os.environ)
+        raise WorkloadError(f"cannot read the {what} file {str(path)!r}: {err}.") from err
 
 
 def load_workload(ref: str) -> Workload:

@@ -1,6 +1,7 @@
 """Tracking: one MLflow run for each run of a flow, with its accuracy, its time and its cost."""
 
 import logging
+import math
 import os
 import socket
 import time
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
+from tasks.attempts import adopt_attempts
 from tasks.databases import check_mlflow_database
 from tasks.engines import are_off
 from tasks.metering import Meter, metered
+from tasks.notes import Note
 from tasks.settings import settings
 from tasks.showing import show_links, show_table
 from tasks.viewing import offer_view, run_page, runs_page
-from twinloop.costs import cost_metrics
 from twinloop.errors import ServiceError
 from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text, plan_bill
 from twinloop.window import Window, format_instant
@@ -55,6 +57,12 @@ _VERBS: dict[Kind, str] = {
     "reproduction": "reproduce",
     "replay": "replay",
 }
+# What stands for the accuracy of a run that has none, by how it ended.
+_WITHOUT = {
+    "FINISHED": "none: nothing was measured",
+    "FAILED": "none: failed",
+    "KILLED": "none: interrupted",
+}
 _ADDRESS = "MLFLOW_TRACKING_URI"
 _BATCH = 100
 _PROBE_SECONDS = 5.0
@@ -76,6 +84,10 @@ class TrackedRun:
         How many rows the run dealt with, once known.
     held
         What is to be logged when the run closes, where engines are off.
+    flow_run
+        Prefect's id of the flow run it is, or is a part of; empty outside of one.
+    accurate
+        Whether it has logged an accuracy.
     """
 
     run_id: str
@@ -85,10 +97,16 @@ class TrackedRun:
     replay: str
     rows: int | None = None
     held: list[LogItem] = field(default_factory=list)
+    flow_run: str = ""
+    accurate: bool = False
 
     def log(self, items: Iterable[LogItem]) -> None:
         """Log items to MLflow, and tables to the page of the flow run."""
         planned = list(items)
+        accuracies = (
+            i for i in planned if isinstance(i, Metric) and i.name.startswith("accuracy/")
+        )
+        self.accurate |= any(not math.isnan(i.value) for i in accuracies)
         if are_off():
             # Nobody looks in the meantime: one writing instead of many, and no pictures.
             self.held += (item for item in planned if not isinstance(item, Plot))
@@ -235,8 +253,12 @@ def tracked_run(
     except MlflowException as err:
         raise ServiceError(f"MLflow at {settings().mlflow_uri} refuses a run: {err}") from err
     _link_pages(workload, kind, experiment, run_id)
+    note = Note(workload.id, run_id)
     with metered() as meter:
-        run = TrackedRun(run_id, workload, meter, as_of, replay)
+        meter.on_beat(note.write)
+        flow_run = tags.get("twinloop.prefect_flow_run_id", "")
+        run = TrackedRun(run_id, workload, meter, as_of, replay, flow_run=flow_run)
+        _take_over(mlflow_client, experiment, run)
         token = _CURRENT.set(run)
         status = "FAILED"
         try:
@@ -252,7 +274,20 @@ def tracked_run(
             raise
         finally:
             _CURRENT.reset(token)
-            _close(mlflow_client, run, status)
+            _close(mlflow_client, run, status, note)
+
+
+def _take_over(mlflow_client: "MlflowClient", experiment: str, run: TrackedRun) -> None:
+    """Where Prefect tries a flow run again, take what it tried before into the bill."""
+    from prefect.runtime import flow_run
+
+    around = _CURRENT.get()
+    if not run.flow_run or flow_run.run_count <= 1:
+        return
+    if around is None or around.flow_run != run.flow_run:
+        args = (experiment, run.run_id, run.flow_run, run.meter)
+        before = adopt_attempts(mlflow_client, *args)
+        mlflow_client.set_tag(run.run_id, "twinloop.attempt", str(before + 1))
 
 
 def run_tags(
@@ -267,6 +302,7 @@ def run_tags(
         "twinloop.window": str(window or "all"),
         "twinloop.as_of": format_instant(as_of),
         "twinloop.currency": workload.prices.currency,
+        "twinloop.prices": workload.prices.model_dump_json(),
         "twinloop.process": _this_process(),
     }
     if flow_run.id:
@@ -295,11 +331,13 @@ def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) ->
         show_links(workload, "In MLflow", links)
 
 
-def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str) -> None:
-    costs = cost_metrics(run.meter.usage(), run.workload.prices, run.rows)
-    run.log(plan_bill(costs, run.workload.prices.currency, flow_level=_CURRENT.get() is None))
+def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str, note: Note) -> None:
+    flow_level, prices = _CURRENT.get() is None, run.workload.prices
+    bill = plan_bill(run.meter.usage(), prices, run.rows, known=run.accurate, flow_level=flow_level)
+    run.log([*bill, *([] if run.accurate else [Tag("twinloop.accuracy", _WITHOUT[status])])])
     if run.held:
         log_items(run.run_id, run.held)
+    note.drop()
     mlflow_client.set_terminated(run.run_id, status)
 
 

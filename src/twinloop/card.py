@@ -240,14 +240,13 @@ def _bill(facts: CardFacts) -> tuple[Facts | Words, ...]:
         ("CPU time of the training itself", _spell(bill["time/cpu_s"])),
         ("Peak memory", f"{bill['cost/peak_memory_mb']:,.0f} MB"),
         ("Money", f"{money}, candidates included"),
-        ("Energy", f"{1000 * bill['cost/energy_kwh']:.4g} Wh, estimated"),
-        ("CO2", f"{bill['cost/co2_g']:.4g} g, estimated"),
+        ("Energy", f"{1000 * bill['cost/energy_kwh']:.4g} Wh, {facts.energy}"),
+        ("CO2", f"{bill['cost/co2_g']:.4g} g at {prices.grams_co2_per_kwh:g} g a kWh"),
     )
     note = (
         f"Until this card was written; the run holds the whole bill. Prices: {prices.core_hour:g} "
         f"{prices.currency} a core-hour, {prices.gb_hour:g} a GB-hour, {prices.kwh:g} a kWh. "
-        f"Energy is CPU time at {prices.watts_per_core:g} W a core, of the training without its "
-        "candidates."
+        "Energy is that of the training without its candidates."
     )
     return Facts(pairs), Words((note,))
 

@@ -38,6 +38,8 @@ class CardFacts:
         Number of the version that served before; empty for none.
     bill
         ``time/`` and ``cost/`` metrics of the training until now.
+    energy
+        How its energy was got.
     software
         Versions by name of what it was made with.
     threads
@@ -60,6 +62,7 @@ class CardFacts:
     verdict: Verdict
     champion: str
     bill: Mapping[str, float]
+    energy: str
     software: Mapping[str, str]
     threads: int
 

@@ -9,9 +9,11 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure
 
+from twinloop.costs import Usage, cost_metrics, energy_words
 from twinloop.decision import Decision
 from twinloop.leaderboard import LEGEND, columns, lines, remarks
 from twinloop.leakage import Finding
+from twinloop.loop_keys import Prices
 from twinloop.plots import (
     drift_plot,
     gap_plot,
@@ -180,13 +182,34 @@ def plan_training(
     yield Plot("plots/accuracy_and_cost.png", partial(tradeoff_plot, board))
 
 
-def plan_bill(costs: dict[str, float], currency: str, *, flow_level: bool) -> Iterator[LogItem]:
-    """Yield the bill of a run; that of a whole flow run as a table, too."""
-    for name, value in costs.items():
+def plan_costs(usage: Usage, prices: Prices, rows: int | None, *, known: bool) -> Iterator[LogItem]:
+    """Yield time and cost of a run, how its energy was got, and whether its accuracy is known."""
+    for name, value in cost_metrics(usage, prices, rows).items():
         yield Metric(name, value)
+    yield Metric("accuracy/known", float(known))
+    yield Tag("twinloop.energy", energy_words(usage, prices))
+
+
+def plan_bill(
+    usage: Usage, prices: Prices, rows: int | None, *, known: bool, flow_level: bool
+) -> Iterator[LogItem]:
+    """Yield the bill of a run; that of a whole flow run as a table, too.
+
+    Parameters
+    ----------
+    usage, prices, rows
+        As in `twinloop.costs.cost_metrics`.
+    known
+        Whether the run measured an accuracy.
+    flow_level
+        Whether no other run contains it.
+    """
+    yield from plan_costs(usage, prices, rows, known=known)
     if flow_level:
-        rows = tuple((name, f"{value:.6g}") for name, value in costs.items())
-        yield Table("bill", f"Time and cost; money in {currency}", ("what", "value"), rows)
+        costs = cost_metrics(usage, prices, rows)
+        lines_of = tuple((name, f"{value:.6g}") for name, value in costs.items())
+        title = f"Time and cost; money in {prices.currency}, energy {energy_words(usage, prices)}"
+        yield Table("bill", title, ("what", "value"), lines_of)
 
 
 def plan_decision(decision: Decision) -> Iterator[LogItem]:

@@ -1,7 +1,7 @@
 """The keys of a workload file on what comes after training: the other loop, and the bill."""
 
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -76,12 +76,17 @@ class Retraining(Frozen):
     limits: Limits = Limits()
 
 
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Prices(Frozen):
     """What the machine costs."""
 
     currency: str = "EUR"
-    core_hour: float = Field(0.04, ge=0)
-    gb_hour: float = Field(0.005, ge=0)
-    kwh: float = Field(0.30, ge=0)
-    grams_co2_per_kwh: float = Field(300.0, ge=0)
-    watts_per_core: float = Field(10.0, ge=0, description="For the estimate of energy")
+    core_hour: Price = Field(0.04, description="An hour of CPU time")
+    gb_hour: Price = Field(0.005, description="A gigabyte of memory held for an hour")
+    gpu_hour: Price = Field(2.0, description="A GPU held for an hour")
+    kwh: Price = 0.30
+    storage_gb_month: Price = Field(0.02, description="A gigabyte kept for a month")
+    grams_co2_per_kwh: Price = 300.0
+    watts_per_core: Price = Field(10.0, description="For the estimate of energy")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import get_args
 
-from twinloop.costs import Usage, cost_metrics
-from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text
+from twinloop.costs import Quantities, Usage
+from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text, plan_costs
 from twinloop.loop_keys import Prices
 from twinloop.recipe import Recipe
 from twinloop.search_plots import history_plot, settings_plot
@@ -32,18 +32,27 @@ def plan_trial(
     yield Tag("twinloop.trial", str(trial.number))
     yield Tag("twinloop.trial_state", trial.state)
     seen = "" if len(trial.scores) == folds else f", {len(trial.scores)} of {folds} folds"
-    yield Tag("twinloop.accuracy", f"cross-validation{seen}")
+    if not math.isnan(trial.score):
+        yield Tag("twinloop.accuracy", f"cross-validation{seen}")
+    else:
+        yield Tag("twinloop.accuracy", f"none: {trial.state}")
     if trial.error:
         yield Tag("twinloop.error", trial.error)
-    usage = Usage(
+    yield from plan_costs(_usage_of(trial), prices, None, known=not math.isnan(trial.score))
+
+
+def _usage_of(trial: Trial) -> Usage:
+    """Return what a trial used: it contains no other runs."""
+    held = trial.peak_bytes / 1e9 * trial.seconds
+    used = trial.used or Quantities(cpu_seconds=trial.cpu_seconds, gb_seconds=held)
+    return Usage(
         wall_seconds=trial.seconds,
-        cpu_seconds=trial.cpu_seconds,
-        peak_bytes=trial.peak_bytes,
         total_wall_seconds=trial.seconds,
-        total_cpu_seconds=trial.cpu_seconds,
+        peak_bytes=trial.peak_bytes,
+        own=used,
+        total=used,
+        cpu_energy=trial.energy,
     )
-    for name, value in cost_metrics(usage, prices, None).items():
-        yield Metric(name, value)
 
 
 def recipe_words(recipe: Recipe | None) -> dict[str, str]:

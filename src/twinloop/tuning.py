@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from twinloop.costs import Quantities
 from twinloop.evaluation import METRICS
 from twinloop.intervals import corrected_error
 from twinloop.recipe import Recipe
@@ -42,6 +43,8 @@ class Trial(Frozen):
         Its share of the time: those of trials that ran side by side add up to the time they took.
     cpu_seconds, peak_bytes, money
         What its fits used (memory: the process as a whole), and cost.
+    used, energy
+        All they used, and how energy was measured; what was kept by earlier releases has neither.
     started, ended
         Seconds since 1970.
     spent
@@ -63,6 +66,8 @@ class Trial(Frozen):
     started: float
     ended: float
     spent: float
+    used: Quantities | None = None
+    energy: str = ""
     parent: str = ""
     error: str = ""
 

@@ -9,13 +9,52 @@ from pydantic import BaseModel, ValidationError
 
 from twinloop.data_keys import BundledSource, FilesSource, SimulatedSource
 from twinloop.errors import WorkloadError, nearest
+from twinloop.loop_keys import Prices
 from twinloop.workload import Workload
 
+# Keys of prices that are amounts of money.
+_MONEY = ("core_hour", "gb_hour", "gpu_hour", "kwh", "storage_gb_month")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-def parse_workload(text: str, origin: str, variables: Mapping[str, str]) -> Workload:
+def parse_workload(
+    text: str,
+    origin: str,
+    variables: Mapping[str, str],
+    prices: Mapping[str, Any] | None = None,
+) -> Workload:
     """Read a workload from YAML.
+
+    Parameters
+    ----------
+    text
+        The YAML document.
+    origin
+        What to call it in errors: its path.
+    variables
+        Values for ``${NAME}`` in the text.
+    prices
+        Shared by all workloads, as `parse_prices` read them; the text's own come before them.
+
+    Raises
+    ------
+    WorkloadError
+        If the YAML is broken, gives a key twice, names an unknown key or an unset variable, or
+        describes a problem that makes no sense.
+    """
+    raw = _expand(_read_yaml(text, origin), origin, variables)
+    own = raw.get("prices", {})
+    if prices and isinstance(own, dict):
+        _refuse_mixed_money(own, prices, origin)
+        raw["prices"] = {**prices, **own}
+    try:
+        return Workload.model_validate(raw)
+    except ValidationError as err:
+        raise _refusal(err, origin, Workload, "`twinloop check FILE` reads it again.") from err
+
+
+def parse_prices(text: str, origin: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Read prices from YAML: those it gives, under the keys of a workload's ``prices``.
 
     Parameters
     ----------
@@ -30,20 +69,37 @@ def parse_workload(text: str, origin: str, variables: Mapping[str, str]) -> Work
     ------
     WorkloadError
         If the YAML is broken, gives a key twice, names an unknown key or an unset variable, or
-        describes a problem that makes no sense.
+        holds what is no price.
     """
-    raw = _read_yaml(text, origin)
+    raw = _expand(_read_yaml(text, origin, "'core_hour:' and 'kwh:'"), origin, variables)
     try:
-        return Workload.model_validate(_expand(raw, origin, variables))
+        return Prices.model_validate(raw).model_dump(exclude_unset=True)
     except ValidationError as err:
-        problems = "; ".join(_explain(e) for e in err.errors())
-        stop = "" if problems.endswith((".", "?")) else "."
+        raise _refusal(err, origin, Prices) from err
+
+
+def _refuse_mixed_money(own: dict[str, Any], shared: Mapping[str, Any], origin: str) -> None:
+    """Refuse a bill in one currency by prices in another: nothing is converted."""
+    theirs = shared.get("currency", Prices().currency)
+    mine = own.get("currency", theirs)
+    taken = [k for k in shared if k in _MONEY and k not in own]
+    if mine != theirs and taken:
         raise WorkloadError(
-            f"{origin}: {problems}{stop}", "`twinloop check FILE` reads it again."
-        ) from err
+            f"{origin}: prices.currency is {mine!r}, and {', '.join(taken)} would come from the "
+            f"shared prices, which are in {theirs!r}.",
+            "Give them under 'prices' as well, or leave the currency out.",
+        )
 
 
-def _read_yaml(text: str, origin: str) -> dict[str, Any]:
+def _refusal(
+    err: ValidationError, origin: str, model: type[BaseModel], hint: str = ""
+) -> WorkloadError:
+    problems = "; ".join(_explain(e, model) for e in err.errors())
+    stop = "" if problems.endswith((".", "?")) else "."
+    return WorkloadError(f"{origin}: {problems}{stop}", hint)
+
+
+def _read_yaml(text: str, origin: str, expected: str = "'name:' and 'source:'") -> dict[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -53,7 +109,7 @@ def _read_yaml(text: str, origin: str) -> dict[str, Any]:
         reason = " ".join(str(err).split("To suppress this check")[0].split())
         raise WorkloadError(f"{origin}: not valid YAML: {reason}") from err
     if not isinstance(raw, dict):
-        raise WorkloadError(f"{origin}: expected keys like 'name:' and 'source:', found {raw!r}.")
+        raise WorkloadError(f"{origin}: expected keys like {expected}, found {raw!r}.")
     return raw
 
 
@@ -77,7 +133,7 @@ def _expand(value: Any, origin: str, variables: Mapping[str, str]) -> Any:
     return _VARIABLE.sub(put, value)
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, model: type[BaseModel]) -> str:
     """Turn one pydantic error into a sentence that names the key, the value and the way out."""
     path = [str(p) for p in error["loc"]]
     # pydantic adds the arm of a union it tried; no such key stands in the file.
@@ -87,21 +143,20 @@ def _explain(error: Any) -> str:
         del path[2:]
     where = ".".join(path) or "the file"
     if error["type"] == "extra_forbidden":
-        return f"unknown key {where!r}. {nearest(path[-1], _keys_at(error['loc'][:-1]))}"
+        return f"unknown key {where!r}. {nearest(path[-1], _keys_at(error['loc'][:-1], model))}"
     if error["type"] == "missing":
         return f"key {where!r} is missing"
     got = f" (got {error['input']!r:.80})" if path else ""
     return f"{where}: {error['msg'].removeprefix('Value error, ')}{got}"
 
 
-def _keys_at(path: tuple[Any, ...]) -> list[str]:
-    """List the keys that the model at a path knows."""
+def _keys_at(path: tuple[Any, ...], model: type[BaseModel]) -> list[str]:
+    """List the keys that the model at a path within another knows."""
     by_kind: dict[str, type[BaseModel]] = {
         "files": FilesSource,
         "bundled": BundledSource,
         "simulated": SimulatedSource,
     }
-    model: type[BaseModel] = Workload
     for at, part in enumerate(path):
         if at == 1 and path[0] == "source":
             model = by_kind[str(part)]

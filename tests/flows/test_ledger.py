@@ -1,5 +1,6 @@
 """The ledger: every run with its bill, every move of the champion with its evidence."""
 
+import resource
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from tasks.registry import find_champion, roll_back, versions
 from tasks.settings import load_workload
 from tasks.tracking import client
 from twinloop.errors import RegistryError
+from twinloop.loop_keys import Prices
 from twinloop.replay import ReplayResult
 from twinloop.workload import Overrides
 
@@ -62,6 +64,7 @@ class Replayed(NamedTuple):
     runs: dict[str, Any]
     before: tuple[str, dict[str, bytes]]
     after: tuple[str, dict[str, bytes]]
+    cpu_seconds: float
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +84,17 @@ def replayed(
         train_model("bikes", as_of=START)
         score_batch("bikes", as_of=START + timedelta(days=1))
         before = production(home)
+        began = cpu_of_this_process()
         result = replay_history("bikes", POLICIES, START, START + 5 * WEEK, WEEK)
+        took = cpu_of_this_process() - began
         runs = found_runs("bikes-replay")
-        yield Replayed(result, {r.info.run_id: r for r in runs}, before, production(home))
+        yield Replayed(result, {r.info.run_id: r for r in runs}, before, production(home), took)
+
+
+def cpu_of_this_process() -> float:
+    """Ask the system for the CPU seconds of this process and its ended children."""
+    found = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(f.ru_utime + f.ru_stime for f in found)
 
 
 def flow_runs_below(flow_run_id: str) -> list[str]:
@@ -118,7 +129,10 @@ def test_every_run_of_a_replay_has_a_bill(replayed: Replayed) -> None:
         assert families >= {"accuracy", "time", "cost"}, run.info.run_name
         assert run.info.status == "FINISHED"
         assert run.data.metrics["cost/money"] >= 0
-        assert run.data.tags["twinloop.accuracy"]
+        assert run.data.metrics["accuracy/known"] == 1
+        assert not run.data.tags["twinloop.accuracy"].startswith("none")
+        assert run.data.tags["twinloop.energy"].startswith(("estimated: CPU time", "measured: "))
+        assert Prices.model_validate_json(run.data.tags["twinloop.prices"]) == Prices()
 
 
 def test_every_run_of_a_replay_is_found_by_its_tag(replayed: Replayed) -> None:
@@ -149,10 +163,18 @@ def test_every_flow_run_is_one_mlflow_run(replayed: Replayed) -> None:
 
 
 def test_money_adds_up(replayed: Replayed) -> None:
-    """What all runs cost, each its own part, is what the replay as a whole cost."""
+    """What all runs cost, each its own part, is what the replay as a whole cost: to the last cent.
+
+    So do time and memory, and the replay's bill is what the kernel says of this process.
+    """
     top = replayed.runs[replayed.result.replay_id].data.metrics
     parts = sum(r.data.metrics["cost/money"] for r in replayed.runs.values())
-    assert parts == pytest.approx(top["cost/money_total"], rel=0.05)
+    assert parts == pytest.approx(top["cost/money_total"], rel=1e-6)
+    cpu_seconds = sum(r.data.metrics["time/cpu_s"] for r in replayed.runs.values())
+    assert cpu_seconds == pytest.approx(top["time/cpu_total_s"], rel=1e-6)
+    assert cpu_seconds == pytest.approx(replayed.cpu_seconds, rel=0.05)
+    wall_seconds = sum(r.data.metrics["time/wall_s"] for r in replayed.runs.values())
+    assert wall_seconds == pytest.approx(top["time/wall_total_s"], rel=1e-6)
     for policy in replayed.result.policies:
         assert 0 < policy.training_money < policy.money < top["cost/money_total"]
 

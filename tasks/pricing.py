@@ -1,0 +1,154 @@
+"""Pricing: old bills at other prices, and runs that have no bill."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.attempts import prices_of, quantities_of
+from tasks.settings import read_prices
+from tasks.tracking import client, experiment_id
+from twinloop.costs import is_estimated, price, storage_money
+from twinloop.loop_keys import Prices
+from twinloop.vocabulary import Frozen
+from twinloop.workload import Workload
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_PAGE = 1000
+_FAMILIES = ("accuracy/", "time/", "cost/")
+
+
+class Repriced(Frozen):
+    """All runs of a kind that were billed in one currency, then and at other prices.
+
+    Attributes
+    ----------
+    money_then, money_now
+        Of the runs themselves, without the runs they contain: kinds add up.
+    storage_then, storage_now
+        What keeping what they left behind costs by the month.
+    """
+
+    kind: str
+    currency: str
+    runs: int
+    money_then: float
+    money_now: float
+    co2_then: float
+    co2_now: float
+    storage_then: float
+    storage_now: float
+
+
+class Repricing(Frozen):
+    """What all runs of an experiment cost, and what they would have cost.
+
+    Attributes
+    ----------
+    prices
+        Those tried.
+    kinds
+        The dearest first, by what they would have cost.
+    without_bill
+        Runs left out: they run still, or nobody has closed them.
+    """
+
+    experiment: str
+    prices: Prices
+    kinds: tuple[Repriced, ...]
+    without_bill: int
+
+    @property
+    def totals(self) -> tuple[Repriced, ...]:
+        """All kinds together, once for each currency of the bills."""
+        names = dict.fromkeys(k.currency for k in self.kinds)
+        return tuple(_add([k for k in self.kinds if k.currency == c], "all") for c in names)
+
+
+def reprice(workload: Workload, prices_file: Path) -> Repricing:
+    """Work out what a workload's runs would have cost at other prices; nothing is written.
+
+    Parameters
+    ----------
+    workload
+        Whose runs; prices the file does not give are its own of today.
+    prices_file
+        YAML with keys of a workload's ``prices``.
+
+    Raises
+    ------
+    WorkloadError
+        If the file cannot be read or holds anything but prices.
+    """
+    given = read_prices(prices_file)
+    prices = Prices.model_validate(workload.prices.model_dump() | given)
+    parts: list[Repriced] = []
+    without = 0
+    for run in _all_runs(workload):
+        if "cost/money" in run.data.metrics:
+            parts.append(_repriced(run, prices))
+        else:
+            without += 1
+    names = dict.fromkeys((p.kind, p.currency) for p in parts)
+    kinds = [_add([p for p in parts if (p.kind, p.currency) == n], n[0]) for n in names]
+    kinds.sort(key=lambda k: -k.money_now)
+    return Repricing(
+        experiment=workload.experiment, prices=prices, kinds=tuple(kinds), without_bill=without
+    )
+
+
+def _repriced(run: "Run", prices: Prices) -> Repriced:
+    metrics, used = run.data.metrics, quantities_of(run)
+    estimated = is_estimated(run.data.tags.get("twinloop.energy", ""))
+    now = price(used, prices, measured=not estimated)
+    return Repriced(
+        kind=run.data.tags.get("twinloop.kind", ""),
+        currency=prices_of(run).currency,
+        runs=1,
+        money_then=metrics["cost/money"],
+        money_now=now.money,
+        co2_then=metrics.get("cost/co2_g", 0.0),
+        co2_now=now.co2_grams,
+        storage_then=metrics.get("cost/storage_money_per_month", 0.0),
+        storage_now=storage_money(used.stored_bytes, prices),
+    )
+
+
+def _add(parts: list[Repriced], kind: str) -> Repriced:
+    sums = {
+        name: math.fsum(getattr(p, name) for p in parts)
+        for name, field in Repriced.model_fields.items()
+        if field.annotation is float
+    }
+    runs = sum(p.runs for p in parts)
+    return Repriced(kind=kind, currency=parts[0].currency, runs=runs, **sums)
+
+
+def runs_without_bill(workload: Workload) -> tuple[str, ...]:
+    """Return the ids of runs that have ended and lack accuracy, time or cost.
+
+    A run whose accuracy nobody could measure has the metric ``accuracy/known``, which is 0 then.
+    """
+    return tuple(
+        run.info.run_id
+        for run in _all_runs(workload)
+        if run.info.status != "RUNNING" and not _is_billed(run)
+    )
+
+
+def _is_billed(run: "Run") -> bool:
+    found = {f for f in _FAMILIES if any(n.startswith(f) for n in run.data.metrics)}
+    return len(found) == len(_FAMILIES) and bool(run.data.tags.get("twinloop.accuracy"))
+
+
+def _all_runs(workload: Workload) -> "Iterator[Run]":
+    mlflow_client = client()
+    experiment, token = experiment_id(mlflow_client, workload.experiment), None
+    while True:
+        page = mlflow_client.search_runs([experiment], max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
