@@ -19,9 +19,9 @@ from tasks.gpus import find_gpus
 from twinloop.costs import Quantities
 
 _GB = 1e9
-# Between these moments memory is taken to go in a straight line; a reading takes half a millisecond.
-_SAMPLE_SECONDS = 0.25
-_SAMPLES_A_BEAT = 4
+# Between readings memory is taken to go in a straight line; one takes up to a millisecond of CPU.
+_SAMPLE_SECONDS = 0.5
+_SAMPLES_A_BEAT = 2
 
 
 @dataclass(eq=False)
@@ -44,7 +44,7 @@ class Tally:
 
     parent: "Tally | None"
     cpu_seconds: float = 0.0
-    rest: Quantities = Quantities()
+    rest: Quantities = field(default_factory=Quantities)
     pending: float = 0.0
     peak_bytes: int = 0
     inside: set["Tally"] = field(default_factory=set)

@@ -275,9 +275,8 @@ def _take_over(mlflow_client: "MlflowClient", experiment: str, run: TrackedRun) 
     if not run.flow_run or flow_run.run_count <= 1:
         return
     if around is None or around.flow_run != run.flow_run:
-        args = (experiment, run.run_id, run.flow_run, run.meter)
-        before = adopt_attempts(mlflow_client, *args)
-        mlflow_client.set_tag(run.run_id, "twinloop.attempt", str(before + 1))
+        adopt_attempts(mlflow_client, experiment, run.run_id, run.flow_run, run.meter)
+        mlflow_client.set_tag(run.run_id, "twinloop.attempt", str(flow_run.run_count))
 
 
 def run_tags(
@@ -323,9 +322,7 @@ def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) ->
 
 def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str, note: Note) -> None:
     flow_level, prices = _CURRENT.get() is None, run.workload.prices
-    bill = plan_bill(
-        run.meter.usage(), prices, run.rows, known=run.accurate, flow_level=flow_level
-    )
+    bill = plan_bill(run.meter.usage(), prices, run.rows, known=run.accurate, flow_level=flow_level)
     run.log([*bill, *([] if run.accurate else [Tag("twinloop.accuracy", _WITHOUT[status])])])
     note.drop()
     mlflow_client.set_terminated(run.run_id, status)

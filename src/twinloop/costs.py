@@ -185,7 +185,10 @@ def cost_metrics(usage: Usage, prices: Prices, rows: int | None) -> dict[str, fl
     from, so that other prices can be tried on them.
     """
     own, measured = usage.own, bool(usage.cpu_energy)
-    its, total = price(own, prices, measured=measured), price(usage.total, prices, measured=measured)
+    its, total = (
+        price(own, prices, measured=measured),
+        price(usage.total, prices, measured=measured),
+    )
     metrics = {
         "time/wall_s": usage.wall_seconds,
         "time/cpu_s": own.cpu_seconds,
@@ -227,7 +230,9 @@ def priced_quantities(metrics: dict[str, float], prices: Prices, energy: str) ->
         from CPU time.
     """
     cpu, kwh = metrics.get("time/cpu_s", 0.0), metrics.get("cost/energy_kwh", 0.0)
-    peak_gb_seconds = metrics.get("cost/peak_memory_mb", 0.0) / 1e3 * metrics.get("time/wall_s", 0.0)
+    peak_gb_seconds = (
+        metrics.get("cost/peak_memory_mb", 0.0) / 1e3 * metrics.get("time/wall_s", 0.0)
+    )
     estimated = is_estimated(energy)
     gpu_kwh = max(kwh - _estimated_kwh(cpu, prices), 0.0) if "GPU measured" in energy else 0.0
     return Quantities(

@@ -170,9 +170,7 @@ def plan_training(
     yield Plot("plots/accuracy_and_cost.png", tradeoff_plot(board))
 
 
-def plan_costs(
-    usage: Usage, prices: Prices, rows: int | None, *, known: bool
-) -> Iterator[LogItem]:
+def plan_costs(usage: Usage, prices: Prices, rows: int | None, *, known: bool) -> Iterator[LogItem]:
     """Yield time and cost of a run, how its energy was got, and whether its accuracy is known."""
     for name, value in cost_metrics(usage, prices, rows).items():
         yield Metric(name, value)

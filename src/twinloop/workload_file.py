@@ -99,9 +99,7 @@ def _refusal(
     return WorkloadError(f"{origin}: {problems}{stop}", hint)
 
 
-def _read_yaml(
-    text: str, origin: str, expected: str = "'name:' and 'source:'"
-) -> dict[str, Any]:
+def _read_yaml(text: str, origin: str, expected: str = "'name:' and 'source:'") -> dict[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 

@@ -124,9 +124,7 @@ def test_a_bill_can_be_priced_again(
     # What does not measure counts nothing.
     used = replace(used, cpu_kwh=used.cpu_kwh if cpu_energy else 0.0)
     used = replace(used, gpu_kwh=used.gpu_kwh if gpu_energy else 0.0)
-    usage = Usage(
-        1.0, 1.0, 0, own=used, total=used, cpu_energy=cpu_energy, gpu_energy=gpu_energy
-    )
+    usage = Usage(1.0, 1.0, 0, own=used, total=used, cpu_energy=cpu_energy, gpu_energy=gpu_energy)
     metrics, words = cost_metrics(usage, prices, None), energy_words(usage, prices)
     again, measured = priced_quantities(metrics, prices, words), bool(cpu_energy)
     for at in (prices, others):

@@ -407,17 +407,17 @@ def assert_equal(one: Quantities, other: Quantities) -> None:
 
 
 def test_memory_is_what_was_held_over_time() -> None:
-    """200 MB held for 1.2 seconds are 0.24 GB-seconds more than were held anyway."""
+    """200 MB held for 2 seconds are 0.4 GB-seconds more than were held anyway."""
     before = psutil.Process().memory_info().rss
     with metered() as meter:
         held, start = np.ones(25 * MB), time.perf_counter()
-        time.sleep(1.2)
+        time.sleep(2.0)
         seconds = time.perf_counter() - start
         del held
         used = meter.usage()
     anyway, wall = before / 1e9 * used.wall_seconds, used.wall_seconds
     # What changes between two samples is taken to go in a straight line.
-    assert anyway + 0.2 * (seconds - 0.3) < used.own.gb_seconds < 1.05 * anyway + 0.2 * wall
+    assert anyway + 0.2 * (seconds - 0.6) < used.own.gb_seconds < 1.05 * anyway + 0.2 * wall
 
 
 def test_bytes_that_move_are_counted(tmp_path: Path) -> None:
