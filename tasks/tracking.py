@@ -272,7 +272,7 @@ def _take_over(mlflow_client: "MlflowClient", experiment: str, run: TrackedRun) 
     from prefect.runtime import flow_run
 
     around = _CURRENT.get()
-    if not run.flow_run or flow_run.run_count <= 1:
+    if not run.flow_run or (flow_run.run_count or 0) <= 1:
         return
     if around is None or around.flow_run != run.flow_run:
         adopt_attempts(mlflow_client, experiment, run.run_id, run.flow_run, run.meter)

@@ -290,6 +290,7 @@ def worker() -> Iterator[subprocess.Popen[str]]:
         cwd=Path(__file__).parents[2],
     )
     assert child.stdin is not None
+    exclude(child.pid)  # it outlives the blocks of other tests
     yield child
     child.communicate()
     assert child.returncode == 0
@@ -486,3 +487,18 @@ def test_a_beat_tells_what_was_used_so_far() -> None:
     assert beats[0].cpu_seconds < 0.05
     time.sleep(1.2)
     assert len(beats) == seen
+
+
+def test_what_is_excluded_late_hides_no_time() -> None:
+    """A server that was on the bill for a moment takes its own time off, and no one else's."""
+    with metered() as meter:
+        server = burning_child(0.4)
+        burnt(server)
+        assert meter.own().cpu_seconds >= 0.35
+        exclude(server.pid)
+        meter.own()
+        before = meter.own().cpu_seconds
+        hash_for(0.2)
+        after = meter.own().cpu_seconds
+    finish(server)
+    assert after - before == pytest.approx(0.2, rel=0.05, abs=0.02)
