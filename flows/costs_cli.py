@@ -50,8 +50,17 @@ def reprice(
 def _show(found: "Repricing") -> None:
     from flows.report import print_table, say
 
-    heads = ("runs of kind", "currency then", "runs", "money then", "money now", "CO2 g then")
-    heads += ("CO2 g now", "stored, a month then", "now")
+    heads = (
+        "runs of kind",
+        "currency then",
+        "runs",
+        "money then",
+        "money now",
+        "CO2 g then",
+        "CO2 g now",
+        "stored, a month then",
+        "a month now",
+    )
     lines = [*found.kinds, *found.totals]
     print_table(
         f"{found.experiment}: what runs cost, and what they would have cost",

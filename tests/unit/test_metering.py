@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import asdict
@@ -334,7 +334,7 @@ def much(seconds: float) -> float:
 
 
 @step
-def waiting(jobs: list[tuple[Callable[[float], float], float]]) -> list[float]:
+def waiting(jobs: Sequence[tuple[Callable[[float], float], float]]) -> list[float]:
     """Call others side by side, each in a thread of its own, as a task runner does."""
     with ThreadPoolExecutor(len(jobs)) as pool:
         futures = [pool.submit(copy_context().run, fn, seconds) for fn, seconds in jobs]
@@ -426,7 +426,7 @@ def test_bytes_that_move_are_counted(tmp_path: Path) -> None:
     copy = "import sys; open(sys.argv[2], 'wb').write(open(sys.argv[1], 'rb').read())"
     with metered() as meter:
         (tmp_path / "one").write_bytes(bytes(20 * MB))
-        command = [sys.executable, "-S", "-c", copy, tmp_path / "one", tmp_path / "two"]
+        command = [sys.executable, "-S", "-c", copy, f"{tmp_path}/one", f"{tmp_path}/two"]
         subprocess.run(command, check=True)
         leave_behind(40 * MB)
         used = meter.usage().own
@@ -448,14 +448,17 @@ def test_parts_add_up_to_the_whole_exactly() -> None:
             bills.append(meter.usage())
 
     with metered() as outer:
+        start = time.process_time()
         nest(3)
         before = outer.own()
-        hash_for(0.05)
-        handed, _ = outer.hand_over(0.05, before)
+        hash_for(0.2)
+        handed, _ = outer.hand_over(0.2, before)
         whole = outer.usage()
+        account = time.process_time() - start
     own = sum((bill.own for bill in bills), whole.own) + handed
     assert len(bills) == 16
-    assert handed.cpu_seconds == pytest.approx(0.05, abs=0.02)
+    assert handed.cpu_seconds == pytest.approx(0.2, rel=0.05, abs=0.02)
+    assert whole.total_cpu_seconds == pytest.approx(account, rel=0.05)
     assert_equal(own, whole.total)
 
 
