@@ -38,6 +38,14 @@ def _table(title: str, *columns: str, right: str = "") -> Table:
     return table
 
 
+def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print a table; the first column is a name, the others are figures."""
+    table = _table(title, *columns, right=",".join(columns[1:]))
+    for row in rows:
+        table.add_row(*row)
+    _console.print(table)
+
+
 def training(result: TrainingResult) -> None:
     """Print leaderboard and verdict."""
     _board(f"{result.workload}: {result.window}", result.board)

@@ -1,4 +1,4 @@
-"""Attempts: a flow run that Prefect tries again stays one run of the ledger, with one whole bill."""
+"""Attempts: a flow run that Prefect tries again is one run of the ledger, with one whole bill."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ _WITHOUT_PARTS = ("trial", "promotion")
 
 def adopt_attempts(
     mlflow_client: "MlflowClient", experiment: str, run_id: str, flow_run: str, meter: Meter
-) -> int:
+) -> None:
     """Make earlier attempts of a flow run parts of the newest, and put them into its totals.
 
     Each attempt keeps its own bill and its own state. One whose process was killed is closed first.
@@ -32,11 +32,6 @@ def adopt_attempts(
         Prefect's id of the flow run.
     meter
         Of the newest attempt.
-
-    Returns
-    -------
-    int
-        How many attempts there were before.
     """
     from tasks.orphans import close_orphan
 
@@ -50,7 +45,6 @@ def adopt_attempts(
             if part.info.status == "RUNNING" and close_orphan(mlflow_client, part):
                 found = mlflow_client.get_run(part.info.run_id)
             meter.add_before(found.data.metrics.get("time/wall_s", 0.0), quantities_of(found))
-    return len(earlier)
 
 
 def _with_parts(mlflow_client: "MlflowClient", experiment: str, run: "Run") -> "list[Run]":
@@ -67,7 +61,7 @@ def _search(mlflow_client: "MlflowClient", experiment: str, tag: str, value: str
 
 
 def prices_of(run: "Run") -> Prices:
-    """Return the prices a run was billed at; of runs that do not say, those there are by default."""
+    """Return the prices a run was billed at; where it does not say, the default."""
     said = run.data.tags.get("twinloop.prices")
     currency = run.data.tags.get("twinloop.currency", Prices().currency)
     return Prices.model_validate_json(said) if said else Prices(currency=currency)

@@ -103,6 +103,10 @@ class Meter:
         """Return what was used until now, for a look: it is no bill."""
         with self._account.lock:
             self._account.read()
+            return self._at_last_reading()
+
+    def _at_last_reading(self) -> Usage:
+        with self._account.lock:
             wall, inner = time.perf_counter() - self._wall, self._inner_wall
             inner += sum(m._elapsed() for m in self._open)
             cpu_energy, gpu_energy = self._account.methods
@@ -126,7 +130,7 @@ class Meter:
 
     def on_beat(self, call: Callable[[Usage], None]) -> None:
         """Have a function called with what was used so far, every second, from another thread."""
-        self._tally.beat = lambda: call(self.so_far())
+        self._tally.beat = lambda: call(self._at_last_reading())
 
     def close(self) -> None:
         """Hand the totals to the run this one ran in.

@@ -72,7 +72,7 @@ class _Running:
     started: float
     scores: list[float] = field(default_factory=list)
     seconds: float = 0.0
-    used: Quantities = Quantities()
+    used: Quantities = field(default_factory=Quantities)
     peak_bytes: int = 0
     stopped: bool = False
     error: str = ""

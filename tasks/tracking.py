@@ -282,12 +282,11 @@ def _take_over(mlflow_client: "MlflowClient", experiment: str, run: TrackedRun) 
     from prefect.runtime import flow_run
 
     around = _CURRENT.get()
-    if not run.flow_run or flow_run.run_count <= 1:
+    if not run.flow_run or (flow_run.run_count or 0) <= 1:
         return
     if around is None or around.flow_run != run.flow_run:
-        args = (experiment, run.run_id, run.flow_run, run.meter)
-        before = adopt_attempts(mlflow_client, *args)
-        mlflow_client.set_tag(run.run_id, "twinloop.attempt", str(before + 1))
+        adopt_attempts(mlflow_client, experiment, run.run_id, run.flow_run, run.meter)
+        mlflow_client.set_tag(run.run_id, "twinloop.attempt", str(flow_run.run_count))
 
 
 def run_tags(

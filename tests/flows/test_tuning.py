@@ -198,7 +198,7 @@ def test_parts_of_the_bill_add_up(tuned: Tuned) -> None:
     """Trials that ran side by side in one process share out what it used."""
     (training,) = of_kind(tuned, "training")
     parts = sum(r.data.metrics["cost/money"] for r in tuned.runs)
-    assert parts == pytest.approx(training.data.metrics["cost/money_total"], rel=0.05)
+    assert parts == pytest.approx(training.data.metrics["cost/money_total"], rel=1e-6)
     (search,) = of_kind(tuned, "tuning")
     trials = sum(r.data.metrics["cost/money"] for r in of_kind(tuned, "trial"))
     assert trials == pytest.approx(search.data.metrics["tuning/search_money"])

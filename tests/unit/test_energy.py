@@ -38,7 +38,7 @@ class Machine:
 
 
 def test_a_process_has_the_share_of_energy_that_it_has_of_cpu_time(tmp_path: Path) -> None:
-    """36 J of a package and as many of its memory, a quarter of the CPU time: 18 J, 0.000005 kWh."""
+    """36 J of a package and as many of its memory, a quarter of the CPU time: 18 J."""
     domains = {"intel-rapl:0": "package-0", "intel-rapl:0:0": "core", "intel-rapl:0:1": "dram"}
     machine = Machine(tmp_path, domains)
     counter = machine.counter()
@@ -99,7 +99,7 @@ class Nvml:
             raise RuntimeError
         return self.millijoules[gpu] + 1
 
-    def nvmlDeviceGetPowerUsage(self, gpu: int) -> int:  # noqa: N802
+    def nvmlDeviceGetPowerUsage(self, gpu: int) -> int:  # noqa: N802, ARG002
         """Return milliwatts."""
         return 360_000
 
