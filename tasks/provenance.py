@@ -46,6 +46,8 @@ class Provenance(Frozen):
         Cores an estimator could use.
     software
         Versions, and a digest of Twinloop's own code.
+    made_by
+        Which version a refresh is of, in words; empty for a search.
     """
 
     workload: Workload
@@ -54,10 +56,15 @@ class Provenance(Frozen):
     winner: CandidateResult
     threads: int
     software: dict[str, str]
+    made_by: str = ""
 
 
 def provenance_of(
-    workload: Workload, snapshot: Snapshot, board: Leaderboard, window: Window | None
+    workload: Workload,
+    snapshot: Snapshot,
+    board: Leaderboard,
+    window: Window | None,
+    made_by: str = "",
 ) -> Provenance:
     """Write down what a training was made from."""
     return Provenance(
@@ -67,6 +74,7 @@ def provenance_of(
         winner=board.winner,
         threads=settings().threads,
         software=software(),
+        made_by=made_by,
     )
 
 
@@ -132,6 +140,19 @@ def read_provenance(version: ServedVersion, workload: Workload) -> Provenance:
             "Restore that part of the workload file.",
         )
     return provenance.model_copy(update={"snapshot": _found(provenance.snapshot, where, workload)})
+
+
+def read_winner(version: ServedVersion) -> CandidateResult | None:
+    """Return what made a version, members of an ensemble included; None where nobody can tell.
+
+    Its rows need not be there any more: it is to be fitted on others.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Provenance.model_validate_json(_text(version.run_id)).winner
+    except (MlflowException, OSError, ValidationError):
+        return None
 
 
 def _text(run_id: str) -> str:
