@@ -31,7 +31,9 @@ def refresh_model(refresh: Refresh, as_of: datetime) -> TrainingResult:
         board = validate_refresh(refresh, work)
         model = fit_winner(spec, snapshot, board, work, run)
         verdict, model = judge(spec, snapshot, board, model, champion, run)
-        provenance = provenance_of(spec, snapshot, board, refresh.window, refresh.words)
+        provenance = provenance_of(
+            spec, snapshot, board, refresh.window, refresh.words, refresh.history
+        )
         version = register_version(spec, snapshot, model, verdict, provenance, run)
         describe_version(provenance, board, model, findings, verdict, version, champion, run)
         serving = apply_verdict(spec, version, champion, verdict, as_of)

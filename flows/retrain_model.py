@@ -8,7 +8,7 @@ from flows.form import run_name
 from flows.refresh_model import refresh_model
 from flows.train_model import train_model
 from tasks.announcing import show_cause
-from tasks.deciding import decide_course
+from tasks.deciding import decide_course, searched_window
 from tasks.preparing import training_window
 from tasks.registry import current_champion, refuse_retraining
 from tasks.settings import load_workload, moment_of
@@ -47,7 +47,7 @@ def retrain_model(
         if not refusal:
             course, refresh = decide_course(spec, current_champion(spec), moment, run)
             if course.way == "search":
-                result = train_model(workload, span, moment)
+                result = train_model(workload, searched_window(refresh, span), moment)
             elif refresh is not None and course.way == "refresh":
                 result = refresh_model(refresh, moment)
             else:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from tasks.choosing import choose_history
 from tasks.metering import step
-from tasks.refreshing import Refresh, prepare_refresh, probe_refresh
+from tasks.refreshing import Refresh, made_by, prepare_refresh, probation, probe_refresh
 from tasks.registry import ServedVersion
 from tasks.tracking import TrackedRun, client, experiment_id
 from twinloop.outlook import (
@@ -20,9 +20,9 @@ from twinloop.outlook import (
     set_course,
 )
 from twinloop.outlookplan import plan_course
-from twinloop.refresh import HOW
+from twinloop.refresh import HOW, History
 from twinloop.verdict import Verdict
-from twinloop.window import as_utc
+from twinloop.window import Window, as_utc
 from twinloop.workload import Workload
 
 progress = logging.getLogger("twinloop.progress")
@@ -43,19 +43,39 @@ def decide_course(
         return _told(Course(way="search", reason=why), None, run), None
     if workload.retraining.search == "always":
         return _told(Course(way="search", reason="retraining.search is always"), None, run), None
-    history = choose_history(workload, champion, as_of, run)
-    refresh: Refresh | None = None
+    prepared = _prepare(workload, champion, as_of, run)
+    refresh = prepared if isinstance(prepared, Refresh) else None
     found: Verdict | Hindrance
-    prepared = prepare_refresh(workload, champion, history, as_of)
     if isinstance(prepared, Hindrance):
         found = prepared
     else:
-        refresh = prepared
-        run.rows = refresh.snapshot.rows
-        found = probe_refresh(refresh)
+        run.rows = prepared.snapshot.rows
+        found = probe_refresh(prepared)
     past = past_trainings(workload, as_of, run)
     outlook = _outlook(workload, champion, refresh, found, past, as_of)
     return _told(set_course(outlook, workload.retraining), outlook, run), refresh
+
+
+def searched_window(refresh: Refresh | None, own: Window | None) -> Window | None:
+    """Return the rows of a search: as far back as was chosen, the workload's own where they age.
+
+    What a search makes of old rows is its own affair: tuning looks for how fast they age, too.
+    """
+    return own if refresh is None or refresh.history.half_life else refresh.window
+
+
+def _prepare(
+    workload: Workload, champion: ServedVersion, as_of: datetime, run: TrackedRun
+) -> Refresh | Hindrance:
+    own = History(span=workload.training.window)
+    holdout = probation(workload, champion, own, as_of)
+    if isinstance(holdout, Hindrance):
+        return holdout
+    made = made_by(workload, champion)
+    if isinstance(made, Hindrance):
+        return made
+    history = choose_history(workload, made, holdout, as_of, run)
+    return prepare_refresh(workload, champion, made, history, as_of)
 
 
 def _told(course: Course, outlook: Outlook | None, run: TrackedRun) -> Course:

@@ -16,6 +16,7 @@ from tasks.settings import settings
 from tasks.tracking import client
 from twinloop.digest import content_digest
 from twinloop.errors import ReproductionError, StorageError
+from twinloop.refresh import History
 from twinloop.results import CandidateResult, Leaderboard
 from twinloop.vocabulary import Frozen
 from twinloop.window import Window
@@ -48,6 +49,8 @@ class Provenance(Frozen):
         Versions, and a digest of Twinloop's own code.
     made_by
         Which version a refresh is of, in words; empty for a search.
+    history
+        Which rows a refresh was fitted on; None for a search.
     """
 
     workload: Workload
@@ -57,6 +60,7 @@ class Provenance(Frozen):
     threads: int
     software: dict[str, str]
     made_by: str = ""
+    history: History | None = None
 
 
 def provenance_of(
@@ -65,6 +69,7 @@ def provenance_of(
     board: Leaderboard,
     window: Window | None,
     made_by: str = "",
+    history: History | None = None,
 ) -> Provenance:
     """Write down what a training was made from."""
     return Provenance(
@@ -75,6 +80,7 @@ def provenance_of(
         threads=settings().threads,
         software=software(),
         made_by=made_by,
+        history=history,
     )
 
 
@@ -142,15 +148,16 @@ def read_provenance(version: ServedVersion, workload: Workload) -> Provenance:
     return provenance.model_copy(update={"snapshot": _found(provenance.snapshot, where, workload)})
 
 
-def read_winner(version: ServedVersion) -> CandidateResult | None:
-    """Return what made a version, members of an ensemble included; None where nobody can tell.
+def recall(version: ServedVersion) -> Provenance | None:
+    """Read how a version was made, to fit the like on other rows; None where nobody can tell.
 
-    Its rows need not be there any more: it is to be fitted on others.
+    Its own rows need not be there any more, and nothing in it is to be trusted but which candidates
+    were fitted with which settings.
     """
     from mlflow.exceptions import MlflowException
 
     try:
-        return Provenance.model_validate_json(_text(version.run_id)).winner
+        return Provenance.model_validate_json(_text(version.run_id))
     except (MlflowException, OSError, ValidationError):
         return None
 

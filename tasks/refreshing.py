@@ -1,7 +1,7 @@
 """Refreshing: the champion's recipe on newer rows, asked what it gains before it is paid for."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,20 @@ from tasks.fitting import fit_judged
 from tasks.judging import fresh_rows, pair_models
 from tasks.metering import step
 from tasks.preparing import Snapshot, prepare_snapshot, training_window
-from tasks.provenance import read_winner
+from tasks.provenance import recall
 from tasks.registry import ServedVersion, load_version
 from tasks.settings import settings
 from tasks.validating import open_study
 from twinloop.contract import check_rows
 from twinloop.errors import ColumnError
 from twinloop.outlook import Hindrance
+from twinloop.recipe import Recipe
 from twinloop.refresh import (
     History,
-    champion_recipe,
+    aged,
+    aged_result,
+    as_grown,
+    main_recipe,
     refresh_holdout,
     refresh_words,
     refresh_workload,
@@ -34,6 +38,28 @@ from twinloop.window import Window
 from twinloop.workload import Workload
 
 _MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Made(Frozen):
+    """What a champion was made by, to be fitted again.
+
+    Attributes
+    ----------
+    winner
+        With as many rounds of trees as it has.
+    history
+        Which rows it was fitted on, if it was a refresh.
+    """
+
+    winner: CandidateResult
+    history: History | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """What stands for it where one fit has to do, its rows not aged by a history."""
+        own = History(span=None)
+        return aged(main_recipe(self.winner), own, self.history)
 
 
 class Refresh(Frozen):
@@ -79,8 +105,29 @@ def history_window(workload: Workload, history: History, as_of: datetime) -> Win
 
 
 @step
-def prepare_refresh(
+def made_by(workload: Workload, champion: ServedVersion) -> Made | Hindrance:
+    """Return what the champion was made by, as it would be fitted again."""
+    found = recall(champion)
+    if found is None:
+        words = f"the record of what {champion.label} was made by cannot be read"
+        return Hindrance(words=words, lasting=True)
+    predictor = load_version(champion, workload.trusted).scorer.predictor
+    return Made(winner=as_grown(found.winner, predictor), history=found.history)
+
+
+def probation(
     workload: Workload, champion: ServedVersion, history: History, as_of: datetime
+) -> timedelta | Hindrance:
+    """Return how long the holdout of a refresh may be, by the calendar alone: nothing is read."""
+    window = history_window(workload, history, as_of)
+    new = _since(champion.until or 0, window)
+    found = refresh_holdout(workload, window.end - window.start, new)
+    return _too_new(champion, new) if found is None else found
+
+
+@step
+def prepare_refresh(
+    workload: Workload, champion: ServedVersion, made: Made, history: History, as_of: datetime
 ) -> Refresh | Hindrance:
     """Prepare the rows of a refresh; or say why there is none to be made yet.
 
@@ -88,42 +135,33 @@ def prepare_refresh(
     ----------
     workload
         One with time: without, no row is newer than another.
-    champion
-        The version that serves.
+    champion, made
+        The version that serves, and what it was made by.
     history
         Which rows to fit.
     as_of
         The moment it is meant for, UTC.
     """
     window, until = history_window(workload, history, as_of), champion.until or 0
-    span = window.end - window.start
-    # Before anything is read.
-    if refresh_holdout(workload, span, _since(until, window)) is None:
-        return _too_new(champion, _since(until, window))
-    winner = read_winner(champion)
-    if winner is None:
-        words = f"the record of what {champion.label} was made by cannot be read"
-        return Hindrance(words=words, lasting=True)
     snapshot = prepare_snapshot(workload, window)
     times = times_of(snapshot.table(), workload)
     assert times is not None  # noqa: S101 - as above
     new_rows = int((times > until).sum())
     new = timedelta(microseconds=max(int(times.max()) - until, 0)) if len(times) else timedelta(0)
-    holdout = refresh_holdout(workload, span, new + _rounding(times))
+    holdout = refresh_holdout(workload, window.end - window.start, new + _rounding(times))
     if holdout is None:
         return _too_new(champion, new)
     needed = workload.retraining.min_new_rows
     if new_rows < needed:
         words = f"{new_rows} labelled rows are newer than {champion.label}; {needed} wanted"
         return Hindrance(words=words)
-    predictor = load_version(champion, workload.trusted).scorer.predictor
     return Refresh(
         champion=champion,
         history=history,
         workload=refresh_workload(workload, window, holdout),
         snapshot=snapshot,
         window=window,
-        like=champion_recipe(winner, predictor, history),
+        like=aged_result(made.winner, history, made.history),
         new_rows=new_rows,
         new=new,
     )
@@ -131,8 +169,7 @@ def prepare_refresh(
 
 def _since(until: int, window: Window) -> timedelta:
     """Return the time from a champion's last row to the end of a window."""
-    end = int(window.end.timestamp() * 1e6)
-    return max(timedelta(microseconds=end - until), timedelta(0))
+    return max(window.end - (_EPOCH + timedelta(microseconds=until)), timedelta(0))
 
 
 def _rounding(times: np.ndarray) -> timedelta:

@@ -5,7 +5,7 @@ It takes over the kind of model, its settings, the members of an ensemble and ho
 booster grows, and is judged as whatever comes out of a search is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -88,39 +88,73 @@ def refresh_workload(workload: Workload, window: Window, holdout: timedelta) -> 
     return workload.model_copy(update={"training": training.model_copy(update=changes)})
 
 
-def champion_recipe(
-    winner: CandidateResult, predictor: Predictor, history: History
-) -> CandidateResult:
-    """Return what made the champion, as a candidate to be fitted again.
+def as_grown(winner: CandidateResult, predictor: Predictor) -> CandidateResult:
+    """Return what made a model, each booster with as many rounds as it has: found once, and kept.
 
     Parameters
     ----------
     winner
-        Of the search that made the champion, or of the refresh.
+        Of the search that made the model, or of a refresh.
     predictor
-        The champion's: it knows how many trees there are.
-    history
-        Its half-life takes the place of the recipe's, its span that of how far back one reached.
+        The model's.
     """
-    aged = {} if history.half_life is None else {"half_life": history.half_life}
     if isinstance(predictor.model, Blend):
         parts: Mapping[str, Predictor] = dict(
             zip(predictor.model.names, predictor.model.members, strict=True)
         )
-        members = tuple(
-            m.model_copy(update={"recipe": _again(m.name, m.recipe, parts[m.name], aged)})
-            for m in winner.members
-        )
-        pool = tuple(Member(name=m.name, weight=0.0, recipe=m.recipe) for m in members)
-        return winner.model_copy(update={"members": members, "pool": pool})
-    return winner.model_copy(update={"recipe": _again(winner.name, winner.recipe, predictor, aged)})
+        return _with_recipes(winner, lambda name, made: _grown(made, parts[name]))
+    return _with_recipes(winner, lambda _, made: _grown(made, predictor))
 
 
-def _again(
-    name: str, recipe: Recipe | None, predictor: Predictor, aged: Mapping[str, timedelta]
-) -> Recipe:
-    made = recipe or Recipe(candidate=name)
-    return made.model_copy(update={"rounds": boosted_rounds(predictor), **aged})
+def _grown(recipe: Recipe, predictor: Predictor) -> Recipe:
+    return recipe.model_copy(update={"rounds": boosted_rounds(predictor)})
+
+
+def aged(recipe: Recipe, history: History, before: History | None = None) -> Recipe:
+    """Return a recipe whose rows age as a history has it.
+
+    Parameters
+    ----------
+    recipe
+        Where the history says nothing its own half-life stays, as tuning has found it.
+    history
+        Which rows are fitted.
+    before
+        The history the recipe was fitted on last: a half-life that came from there goes with it.
+    """
+    own = recipe.half_life
+    if before is not None and before.half_life is not None and own == before.half_life:
+        own = None
+    return recipe.model_copy(update={"half_life": history.half_life or own})
+
+
+def aged_result(
+    winner: CandidateResult, history: History, before: History | None = None
+) -> CandidateResult:
+    """Return a candidate, all members of an ensemble included, with rows that age so."""
+    return _with_recipes(winner, lambda _, made: aged(made, history, before))
+
+
+def _with_recipes(
+    winner: CandidateResult, change: Callable[[str, Recipe], Recipe]
+) -> CandidateResult:
+    """Return a candidate with its recipe changed, of an ensemble those of its members."""
+    if not winner.members:
+        made = winner.recipe or Recipe(candidate=winner.name)
+        return winner.model_copy(update={"recipe": change(winner.name, made)})
+    members = tuple(
+        m.model_copy(update={"recipe": change(m.name, m.recipe or Recipe(candidate=m.name))})
+        for m in winner.members
+    )
+    # Nothing but members is fitted again: what was not picked then is not tried now.
+    pool = tuple(Member(name=m.name, weight=0.0, recipe=m.recipe) for m in members)
+    return winner.model_copy(update={"members": members, "pool": pool})
+
+
+def main_recipe(winner: CandidateResult) -> Recipe:
+    """Return the recipe that stands for a candidate: of an ensemble that of its heaviest member."""
+    first = winner.members[0] if winner.members else winner
+    return first.recipe or Recipe(candidate=first.name)
 
 
 def boosted_rounds(predictor: Predictor) -> int | None:
