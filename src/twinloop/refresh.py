@@ -38,10 +38,13 @@ class History(Frozen):
         Back from the end of the labelled rows; None: all there are.
     half_life
         Age at which a row counts half; None: as the workload says.
+    rounds
+        How many rounds of trees do good on it; None: as many as the champion has.
     """
 
     span: timedelta | None
     half_life: timedelta | None = None
+    rounds: int | None = None
 
     @property
     def words(self) -> str:
@@ -111,7 +114,7 @@ def _grown(recipe: Recipe, predictor: Predictor) -> Recipe:
 
 
 def aged(recipe: Recipe, history: History, before: History | None = None) -> Recipe:
-    """Return a recipe whose rows age as a history has it.
+    """Return a recipe whose rows age as a history has it, and whose trees are as many.
 
     Parameters
     ----------
@@ -125,14 +128,21 @@ def aged(recipe: Recipe, history: History, before: History | None = None) -> Rec
     own = recipe.half_life
     if before is not None and before.half_life is not None and own == before.half_life:
         own = None
-    return recipe.model_copy(update={"half_life": history.half_life or own})
+    rounds = recipe.rounds and (history.rounds or recipe.rounds)
+    return recipe.model_copy(update={"half_life": history.half_life or own, "rounds": rounds})
 
 
 def aged_result(
     winner: CandidateResult, history: History, before: History | None = None
 ) -> CandidateResult:
-    """Return a candidate, all members of an ensemble included, with rows that age so."""
-    return _with_recipes(winner, lambda _, made: aged(made, history, before))
+    """Return a candidate, all members of an ensemble included, with rows that age so.
+
+    How many trees do good was found for the heaviest member, and is no news of the others.
+    """
+    main, others = main_recipe(winner), history.model_copy(update={"rounds": None})
+    return _with_recipes(
+        winner, lambda _, made: aged(made, history if made == main else others, before)
+    )
 
 
 def _with_recipes(
