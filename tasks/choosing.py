@@ -26,9 +26,9 @@ from twinloop.histories import (
     longest_history,
     stretch_groups,
 )
-from twinloop.historyplan import TAG, plan_histories, plan_history
+from twinloop.historyplan import TAG, plan_histories
 from twinloop.recipe import Recipe
-from twinloop.refresh import History, aged, boosted_rounds
+from twinloop.refresh import History, aged
 from twinloop.scorer import learn_target
 from twinloop.validation import LabelledRows, fit_rows, label_rows, times_of
 from twinloop.window import as_utc
@@ -36,8 +36,6 @@ from twinloop.workload import Workload
 
 # Fewer rows than this are no history to fit a model on.
 _FEWEST_ROWS = 100
-# Of fewer rows a second thread costs more than it brings.
-_MANY_ROWS = 100_000
 
 
 @step
@@ -47,8 +45,8 @@ def choose_history(
     """Choose how far back a refresh reaches, on the newest rows before its holdout.
 
     Each history is fitted before three stretches, each as long as the holdout, and asked about
-    them; all by the champion's recipe, of an ensemble by its heaviest member. How many trees do
-    good is found anew for the one that is chosen. A choice is kept for a third of the window.
+    them; all by the champion's recipe, of an ensemble by its heaviest member. A choice is kept for
+    a third of the window.
 
     Parameters
     ----------
@@ -64,47 +62,27 @@ def choose_history(
         The retraining, which keeps what was compared.
     """
     own = workload.training.window
-    kept = _kept(workload, as_of, run)
+    if own is None or workload.retraining.histories == "own" or workload.training.rolling:
+        return History(span=own)
+    kept = _kept(workload, own, as_of, run)
     if kept is not None:
         return kept
-    open_to = workload.retraining.histories == "auto" and not workload.training.rolling
-    longest = own
-    if own is not None and open_to:
-        longest = longest_history(own) + (STRETCHES + 1) * holdout
-    snapshot = prepare_snapshot(workload, history_window(workload, History(span=longest), as_of))
+    longest = longest_history(own) + (STRETCHES + 1) * holdout
+    window = history_window(workload, History(span=longest), as_of)
+    snapshot = prepare_snapshot(workload, window)
     table = snapshot.table()
     target, estimators = learn_target(table, workload), own_estimators(workload)
     rows = label_rows(table, snapshot.contract, target, workload, own=estimators)
     times = times_of(table, workload)
     assert times is not None  # noqa: S101 - only workloads with time are refreshed
-    end, chosen = int(times[-1]) + 1 - _micros(holdout), History(span=own)
-    if own is not None and open_to:
-        bounds = [end - (STRETCHES - i) * _micros(holdout) for i in range(STRETCHES + 1)]
-        available = timedelta(microseconds=max(bounds[0] - int(times[0]), 0))
-        compared = compare_histories(rows, made.recipe, histories(own, available), bounds)
-        if compared:
-            run.log(plan_histories(compared, workload))
-            chosen = choose(compared)
-    chosen = chosen.model_copy(update={"rounds": _find_rounds(rows, made.recipe, chosen, end)})
-    run.log(plan_history(chosen))
-    return chosen
-
-
-def _find_rounds(rows: LabelledRows, recipe: Recipe, history: History, end: int) -> int | None:
-    """Find how many trees do good now: the number kept from the search was that of its rows."""
-    times = rows.about.times
-    if recipe.rounds is None or times is None:
-        return None
-    fitted = np.flatnonzero(_within(times, history, end - _micros(rows.workload.training.gap)))
-    if len(fitted) < _FEWEST_ROWS:
-        return None
-    again = aged(recipe, history).model_copy(update={"rounds": None})
-    _, threads = share_cores(1, rows.matrix.X.nbytes)
-    if len(fitted) < _MANY_ROWS:
-        threads = 1
-    with threadpool_limits(threads):
-        scorer = fit_rows(rows, recipe.candidate, fitted, threads=threads, recipe=again)
-    return boosted_rounds(scorer.predictor)
+    end = int(times[-1]) + 1 - _micros(holdout)
+    bounds = [end - (STRETCHES - i) * _micros(holdout) for i in range(STRETCHES + 1)]
+    available = timedelta(microseconds=max(bounds[0] - int(times[0]), 0))
+    compared = compare_histories(rows, made.recipe, histories(own, available), bounds)
+    if not compared:
+        return History(span=own)
+    run.log(plan_histories(compared, workload))
+    return choose(compared)
 
 
 def _within(times: np.ndarray, history: History, end: int) -> np.ndarray:
@@ -172,7 +150,7 @@ def _ask(
     return metric.row_loss(rows.y[valid], said), clock() - began
 
 
-def _kept(workload: Workload, as_of: datetime, run: TrackedRun) -> History | None:
+def _kept(workload: Workload, own: timedelta, as_of: datetime, run: TrackedRun) -> History | None:
     """Return the last choice if it is not too old; within a replay, only one of it."""
     mlflow_client = client()
     where = f"tags.`twinloop.kind` = 'retraining' and tags.`twinloop.workload` = '{workload.id}'"
@@ -186,7 +164,7 @@ def _kept(workload: Workload, as_of: datetime, run: TrackedRun) -> History | Non
     )
     for one in found:
         age = as_of - as_utc(datetime.fromisoformat(one.data.tags["twinloop.as_of"]))
-        if timedelta(0) <= age < kept_for(workload.training.window):
+        if timedelta(0) <= age < kept_for(own):
             try:
                 return History.model_validate_json(one.data.tags[TAG])
             except ValidationError:

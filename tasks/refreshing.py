@@ -24,7 +24,6 @@ from twinloop.refresh import (
     History,
     aged,
     aged_result,
-    as_grown,
     main_recipe,
     refresh_holdout,
     refresh_words,
@@ -47,19 +46,17 @@ class Made(Frozen):
     Attributes
     ----------
     winner
-        With as many rounds of trees as it has.
+        What was fitted, members of an ensemble included.
+    recipe
+        What stands for it where one fit has to do: with as many trees as it has, and its rows not
+        aged by a history.
     history
         Which rows it was fitted on, if it was a refresh.
     """
 
     winner: CandidateResult
+    recipe: Recipe
     history: History | None = None
-
-    @property
-    def recipe(self) -> Recipe:
-        """What stands for it where one fit has to do, its rows not aged by a history."""
-        own = History(span=None)
-        return aged(main_recipe(self.winner), own, self.history)
 
 
 class Refresh(Frozen):
@@ -112,7 +109,8 @@ def made_by(workload: Workload, champion: ServedVersion) -> Made | Hindrance:
         words = f"the record of what {champion.label} was made by cannot be read"
         return Hindrance(words=words, lasting=True)
     predictor = load_version(champion, workload.trusted).scorer.predictor
-    return Made(winner=as_grown(found.winner, predictor), history=found.history)
+    recipe = aged(main_recipe(found.winner, predictor), History(span=None), found.history)
+    return Made(winner=found.winner, recipe=recipe, history=found.history)
 
 
 def probation(

@@ -5,22 +5,14 @@ from collections.abc import Iterator, Sequence
 from twinloop.evaluation import watched_metric
 from twinloop.histories import Compared, choice_words, choose
 from twinloop.logplan import LogItem, Metric, Table, Tag, Text
-from twinloop.refresh import History
 from twinloop.workload import Workload
 
 # The choice, as JSON, with the run that made it.
 TAG = "twinloop.history"
 
 
-def plan_history(chosen: History) -> Iterator[LogItem]:
-    """Yield what is kept of a choice of history, for the retrainings to come."""
-    yield Tag(TAG, chosen.model_dump_json())
-    if chosen.rounds is not None:
-        yield Metric("history/rounds", float(chosen.rounds))
-
-
 def plan_histories(compared: Sequence[Compared], workload: Workload) -> Iterator[LogItem]:
-    """Yield the log of a comparison of histories."""
+    """Yield the log of a choice of history."""
     chosen, metric = choose(compared), watched_metric(workload.metric)
     words = choice_words(compared)
     heads = ("history", metric.name, "saved", "standard error", "rows", "CPU s", "")
@@ -36,6 +28,7 @@ def plan_histories(compared: Sequence[Compared], workload: Workload) -> Iterator
         )
         for c in compared
     )
+    yield Tag(TAG, chosen.model_dump_json())
     yield Tag("twinloop.history_reason", words)
     yield Table("histories", f"How far back: {words}", heads, rows)
     lines = (heads, ("---",) * len(heads), *rows)

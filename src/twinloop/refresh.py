@@ -1,11 +1,11 @@
 """Refresh: the champion's own recipe fitted again on newer rows, in place of a new search.
 
 A search cross-validates every candidate, and perhaps tunes; a refresh fits what won the last one.
-It takes over the kind of model, its settings, the members of an ensemble and how many trees a
-booster grows, and is judged as whatever comes out of a search is.
+It takes over the kind of model, its settings and the members of an ensemble, finds anew how many
+trees do good, and is judged as whatever comes out of a search is.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -38,13 +38,10 @@ class History(Frozen):
         Back from the end of the labelled rows; None: all there are.
     half_life
         Age at which a row counts half; None: as the workload says.
-    rounds
-        How many rounds of trees do good on it; None: as many as the champion has.
     """
 
     span: timedelta | None
     half_life: timedelta | None = None
-    rounds: int | None = None
 
     @property
     def words(self) -> str:
@@ -91,30 +88,28 @@ def refresh_workload(workload: Workload, window: Window, holdout: timedelta) -> 
     return workload.model_copy(update={"training": training.model_copy(update=changes)})
 
 
-def as_grown(winner: CandidateResult, predictor: Predictor) -> CandidateResult:
-    """Return what made a model, each booster with as many rounds as it has: found once, and kept.
+def main_recipe(winner: CandidateResult, predictor: Predictor | None = None) -> Recipe:
+    """Return the recipe that stands for a candidate: of an ensemble that of its heaviest member.
 
     Parameters
     ----------
     winner
-        Of the search that made the model, or of a refresh.
+        What was fitted.
     predictor
-        The model's.
+        What came of it, if the recipe is to grow as many trees: finding out how many do good takes
+        more than half of a fit, and says little of which rows are the better ones.
     """
+    first = winner.members[0] if winner.members else winner
+    made = first.recipe or Recipe(candidate=first.name)
+    if predictor is None:
+        return made
     if isinstance(predictor.model, Blend):
-        parts: Mapping[str, Predictor] = dict(
-            zip(predictor.model.names, predictor.model.members, strict=True)
-        )
-        return _with_recipes(winner, lambda name, made: _grown(made, parts[name]))
-    return _with_recipes(winner, lambda _, made: _grown(made, predictor))
-
-
-def _grown(recipe: Recipe, predictor: Predictor) -> Recipe:
-    return recipe.model_copy(update={"rounds": boosted_rounds(predictor)})
+        predictor = predictor.model.members[predictor.model.names.index(first.name)]
+    return made.model_copy(update={"rounds": boosted_rounds(predictor)})
 
 
 def aged(recipe: Recipe, history: History, before: History | None = None) -> Recipe:
-    """Return a recipe whose rows age as a history has it, and whose trees are as many.
+    """Return a recipe whose rows age as a history has it.
 
     Parameters
     ----------
@@ -128,43 +123,28 @@ def aged(recipe: Recipe, history: History, before: History | None = None) -> Rec
     own = recipe.half_life
     if before is not None and before.half_life is not None and own == before.half_life:
         own = None
-    rounds = recipe.rounds and (history.rounds or recipe.rounds)
-    return recipe.model_copy(update={"half_life": history.half_life or own, "rounds": rounds})
+    return recipe.model_copy(update={"half_life": history.half_life or own})
 
 
 def aged_result(
     winner: CandidateResult, history: History, before: History | None = None
 ) -> CandidateResult:
-    """Return a candidate, all members of an ensemble included, with rows that age so.
-
-    How many trees do good was found for the heaviest member, and is no news of the others.
-    """
-    main, others = main_recipe(winner), history.model_copy(update={"rounds": None})
-    return _with_recipes(
-        winner, lambda _, made: aged(made, history if made == main else others, before)
-    )
+    """Return a candidate, all members of an ensemble included, with rows that age so."""
+    return _with_recipes(winner, lambda made: aged(made, history, before))
 
 
-def _with_recipes(
-    winner: CandidateResult, change: Callable[[str, Recipe], Recipe]
-) -> CandidateResult:
+def _with_recipes(winner: CandidateResult, change: Callable[[Recipe], Recipe]) -> CandidateResult:
     """Return a candidate with its recipe changed, of an ensemble those of its members."""
     if not winner.members:
         made = winner.recipe or Recipe(candidate=winner.name)
-        return winner.model_copy(update={"recipe": change(winner.name, made)})
+        return winner.model_copy(update={"recipe": change(made)})
     members = tuple(
-        m.model_copy(update={"recipe": change(m.name, m.recipe or Recipe(candidate=m.name))})
+        m.model_copy(update={"recipe": change(m.recipe or Recipe(candidate=m.name))})
         for m in winner.members
     )
     # Nothing but members is fitted again: what was not picked then is not tried now.
     pool = tuple(Member(name=m.name, weight=0.0, recipe=m.recipe) for m in members)
     return winner.model_copy(update={"members": members, "pool": pool})
-
-
-def main_recipe(winner: CandidateResult) -> Recipe:
-    """Return the recipe that stands for a candidate: of an ensemble that of its heaviest member."""
-    first = winner.members[0] if winner.members else winner
-    return first.recipe or Recipe(candidate=first.name)
 
 
 def boosted_rounds(predictor: Predictor) -> int | None:

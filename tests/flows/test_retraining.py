@@ -18,7 +18,6 @@ from flows.train_model import train_model
 from tasks.registry import find_champion, load_version, versions
 from tasks.settings import load_workload
 from tasks.tracking import client
-from twinloop.refresh import boosted_rounds
 
 START, DAY = datetime(2024, 1, 1, tzinfo=UTC), timedelta(days=1)
 BORN, CHANGE, LATER = 60, 65, 95
@@ -85,11 +84,7 @@ def test_a_refresh_is_a_version_like_any_other(home: Path, candidate: str) -> No
     assert "refresh of version 1 on " in card
     champion = find_champion(load_workload("plant"))
     assert champion is not None
-    second = load_version(champion)
-    found = boosted_rounds(second.scorer.predictor)
-    assert json.loads(last_run("retraining").data.tags["twinloop.history"])["rounds"] == found
-    assert (found is None) == (candidate == "linear")
-    assert second.jury
+    assert load_version(champion).jury
     manifest = score_batch("plant", as_of=START + (LATER + 1) * DAY)
     assert (manifest.version.version, manifest.scored) == ("2", 24)
     assert reproduce_model("plant", "2").same
@@ -166,5 +161,4 @@ def test_a_workload_may_search_always_or_stay_with_its_window(home: Path) -> Non
     plant(home, change=4.0, rules="histories: own, search: never, cooldown: 1d")
     retrain_model("plant", START + 115 * DAY)
     tags = last_run("retraining").data.tags
-    assert json.loads(tags["twinloop.history"])["span"] == "P40D"
-    assert "twinloop.history_reason" not in tags
+    assert "twinloop.history" not in tags

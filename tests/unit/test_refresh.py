@@ -12,7 +12,6 @@ from twinloop.refresh import (
     History,
     aged,
     aged_result,
-    as_grown,
     boosted_rounds,
     main_recipe,
     refresh_holdout,
@@ -83,20 +82,6 @@ def test_a_half_life_of_a_history_goes_with_it() -> None:
     assert aged(once, plain, before=short).half_life is None
 
 
-def test_rounds_found_anew_take_the_place_of_the_champions() -> None:
-    """Only of what has rounds, and of an ensemble only for the member they were found for."""
-    history = History(span=None, rounds=40)
-    assert aged(Recipe(candidate="xgboost", rounds=9), history).rounds == 40
-    assert aged(Recipe(candidate="linear"), history).rounds is None
-    assert aged(Recipe(candidate="xgboost", rounds=9), History(span=None)).rounds == 9
-    members = tuple(
-        Member(name=n, weight=0.5, recipe=Recipe(candidate=n, rounds=9))
-        for n in ("xgboost", "boosting")
-    )
-    found = aged_result(result(members=members), history).members
-    assert [m.recipe.rounds for m in found if m.recipe] == [40, 9]
-
-
 def test_members_of_an_ensemble_age_together_and_nobody_joins() -> None:
     """Each has its own settings still, and the pool is the members."""
     made = Recipe(candidate="forest", params={"max_depth": 3})
@@ -126,8 +111,8 @@ def test_a_booster_is_grown_as_far_again(name: CandidateName) -> None:
     contract = infer_contract(table, WORKLOAD, "here")
     rows = label_rows(table, contract, learn_target(table, WORKLOAD), WORKLOAD)
     first = fit_rows(rows, name, threads=1).predictor
-    grown = as_grown(result(name), first)
-    assert grown.recipe is not None
-    again = fit_rows(rows, name, np.arange(200), threads=1, recipe=grown.recipe).predictor
-    assert boosted_rounds(again) == boosted_rounds(first) == grown.recipe.rounds
-    assert (grown.recipe.rounds is None) == (name == "linear")
+    recipe = main_recipe(result(name), first)
+    again = fit_rows(rows, name, np.arange(200), threads=1, recipe=recipe).predictor
+    assert boosted_rounds(again) == boosted_rounds(first) == recipe.rounds
+    assert (recipe.rounds is None) == (name == "linear")
+    assert main_recipe(result(name)).rounds is None
