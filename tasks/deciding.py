@@ -105,6 +105,7 @@ def _outlook(
         metric=workload.metric,
         currency=workload.prices.currency,
         expected=champion.score,
+        ripe=refresh is not None and refresh.ripe,
         probe=found if isinstance(found, Verdict) else None,
         hindrance=found if isinstance(found, Hindrance) else None,
         tolerance=workload.monitoring.tolerance,

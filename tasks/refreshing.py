@@ -76,6 +76,8 @@ class Refresh(Frozen):
         What is fitted, as it once won.
     new_rows, new
         How many rows, and what time, lie after the champion's last.
+    own_holdout
+        What a search would hold out.
     """
 
     champion: ServedVersion
@@ -86,6 +88,15 @@ class Refresh(Frozen):
     like: CandidateResult
     new_rows: int
     new: timedelta
+    own_holdout: timedelta | float
+
+    @property
+    def ripe(self) -> bool:
+        """Whether more that is new would make the holdout no longer."""
+        training = self.workload.training
+        own = self.own_holdout
+        longest = own if isinstance(own, timedelta) else own * (training.window or self.new)
+        return isinstance(training.holdout, timedelta) and training.holdout >= longest
 
     @property
     def words(self) -> str:
@@ -162,6 +173,7 @@ def prepare_refresh(
         like=aged_result(made.winner, history, made.history),
         new_rows=new_rows,
         new=new,
+        own_holdout=workload.training.holdout,
     )
 
 

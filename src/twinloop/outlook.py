@@ -67,6 +67,8 @@ class Outlook(Frozen):
         Of what follows.
     expected
         What the champion's holdout promised.
+    ripe
+        Whether enough is new for as long a holdout as the workload's own.
     probe
         Champion against refresh on rows that neither has seen; None where there was no refresh.
     hindrance
@@ -90,6 +92,7 @@ class Outlook(Frozen):
     metric: str
     currency: str
     expected: float
+    ripe: bool
     probe: Verdict | None
     hindrance: Hindrance | None
     tolerance: float
@@ -186,8 +189,9 @@ def set_course(outlook: Outlook, rules: Retraining) -> Course:
 
     A search is paid for where a refresh cannot be made or does not help although there is harm,
     where the recipe is old or was found on far fewer rows, or where it is expected to save so much
-    over a refresh as the workload asks of one. After each search that the verdict refused, the
-    next for the sake of harm has to wait twice as long: what it lacks is rows, not candidates.
+    over a refresh as the workload asks of one. For the sake of harm it waits until a refresh had as
+    long a holdout as it would have, and after each search that the verdict refused the next waits
+    twice as long: what is lacking then is rows, not candidates.
 
     Parameters
     ----------
@@ -217,6 +221,8 @@ def set_course(outlook: Outlook, rules: Retraining) -> Course:
         return Course(way="wait", reason=f"{said}; retraining.search is never")
     if not _harmed(outlook):
         return Course(way="wait", reason=f"{said}, and there is no harm to mend")
+    if not outlook.ripe:
+        return Course(way="wait", reason=f"{said}; little is new yet, and more of it may help")
     wait = outlook.patience * 2**outlook.refused
     if outlook.age is not None and outlook.age < wait:
         left = format_duration(wait - outlook.age)

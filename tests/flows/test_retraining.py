@@ -99,9 +99,9 @@ def test_the_course_is_told_with_the_numbers_that_decided(home: Path) -> None:
     tags, numbers = run.data.tags, run.data.metrics
     assert tags["twinloop.course"] == "refresh"
     assert "a refresh helps: rmse of the champion" in tags["twinloop.course_reason"]
-    # More than 20 days of the old way: the shortest history has none of them.
-    assert json.loads(tags["twinloop.history"])["span"] == "P20D"
-    assert tags["twinloop.history_reason"].startswith("20d: 20d saves ")
+    # Rows asked about begin two days after the change: the shortest history has least of before.
+    assert json.loads(tags["twinloop.history"])["span"] == "P10D"
+    assert tags["twinloop.history_reason"].startswith("10d: 10d saves ")
     assert numbers["outlook/champion_harm"] > 0.5
     assert numbers["outlook/refresh_saves"] > 0.3
     page = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/histories.md")

@@ -43,6 +43,7 @@ def outlook(probe: Verdict | None = HELPS, **parts: Any) -> Outlook:
         "metric": "rmse",
         "currency": "EUR",
         "expected": 1.0,
+        "ripe": True,
         "probe": probe,
         "hindrance": None,
         "tolerance": 0.05,
@@ -98,6 +99,13 @@ def test_harm_that_a_refresh_does_not_mend_calls_for_a_search() -> None:
     assert (calm.way, "no harm to mend" in calm.reason) == ("wait", True)
     never = RULES.model_copy(update={"search": "never"})
     assert set_course(outlook(IDLE), never).way == "wait"
+
+
+def test_while_little_is_new_more_rows_are_waited_for_not_candidates() -> None:
+    """A refresh that helps by then is made all the same."""
+    course = set_course(outlook(IDLE, ripe=False), RULES)
+    assert (course.way, "little is new yet" in course.reason) == ("wait", True)
+    assert set_course(outlook(ripe=False), RULES).way == "refresh"
 
 
 def test_after_refused_searches_the_next_waits_twice_as_long() -> None:
