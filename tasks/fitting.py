@@ -13,7 +13,7 @@ from tasks.metering import step
 from tasks.outoffold import OutOfFold, out_of_fold
 from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles, save_model
-from tasks.settings import settings
+from tasks.settings import threads_for
 from tasks.tracking import TrackedRun
 from tasks.validating import Study, open_study
 from twinloop.ensemble import fit_members
@@ -170,7 +170,7 @@ def fit_winner(
     workload says so.
     """
     winner = board.winner
-    fitted = fit_model(workload, snapshot, winner, work, threads=settings().threads)
+    fitted = fit_model(workload, snapshot, winner, work, threads=threads_for(snapshot.rows))
     y, predictions, reference = fitted.y, fitted.predictions, fitted.reference
     holdout = (y, predictions, fitted.times)
     target, rule = fitted.judged.target, fitted.judged.rule

@@ -12,7 +12,7 @@ from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles
 from tasks.registry import ServedVersion, holdout_rule, load_version
-from tasks.settings import settings
+from tasks.settings import threads_for
 from tasks.tracking import TrackedRun
 from tasks.validating import Study, open_study
 from twinloop import jury, serving
@@ -188,7 +188,7 @@ def _baseline(case: _Case) -> Scorer:
 def _fit_winner(case: _Case, rows: np.ndarray) -> Scorer:
     """Fit what was judged once more, on other rows."""
     winner, apart = case.winner, replace(case.study.rows, edges=None)
-    threads = settings().threads
+    threads = threads_for(len(rows))
     with threadpool_limits(threads):
         return fit_members(
             apart, winner.name, winner.members, rows, threads=threads, recipe=winner.recipe

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 import twinloop
 from tasks.preparing import Snapshot
 from tasks.registry import ServedVersion
-from tasks.settings import settings
+from tasks.settings import settings, threads_for
 from tasks.tracking import client
 from twinloop.digest import content_digest
 from twinloop.errors import ReproductionError, StorageError
@@ -77,7 +77,7 @@ def provenance_of(
         window=str(window or "all rows"),
         snapshot=snapshot,
         winner=board.winner,
-        threads=settings().threads,
+        threads=threads_for(snapshot.rows),
         software=software(),
         made_by=made_by,
         history=history,

@@ -14,7 +14,7 @@ from tasks.metering import step
 from tasks.preparing import Snapshot, prepare_snapshot, training_window
 from tasks.provenance import recall
 from tasks.registry import ServedVersion, load_version
-from tasks.settings import settings
+from tasks.settings import threads_for
 from tasks.validating import open_study
 from twinloop.contract import check_rows
 from twinloop.errors import ColumnError
@@ -221,7 +221,9 @@ def probe_refresh(refresh: Refresh) -> Verdict | Hindrance:
     if len(kept) == 0:
         return Hindrance(words="no rows that neither has seen")
     fresh = fresh.take(pa.array(kept))
-    fitted = fit_judged(workload, refresh.snapshot, refresh.like, threads=settings().threads)
+    fitted = fit_judged(
+        workload, refresh.snapshot, refresh.like, threads=threads_for(refresh.snapshot.rows)
+    )
     new = replace(fitted, rule=old.scorer.rule).predict(fresh)
     y = study.target.encode(fresh.column(study.target.name))
     pairing = pair_models(fresh, y, old.scorer.predict(checked.good), new, workload)
