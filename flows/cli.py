@@ -182,6 +182,7 @@ def retrain(
 ) -> None:
     """Train a challenger on the newest labelled window, unless the last training is too recent."""
     name = read_workload_name(workload, var)
+    _show_progress()
     with _running():
         from flows.retrain_model import retrain_model
 
@@ -189,7 +190,7 @@ def retrain(
     from flows import report
 
     if result is None:
-        report.say("Cooling down since the last training; nothing done (retraining.cooldown).")
+        report.say("Nothing was trained.")
         return
     report.training(result)
     _write(json, result)

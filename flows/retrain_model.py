@@ -1,13 +1,15 @@
-"""Retrain a model: a challenger from the newest rows; the verdict decides."""
+"""Retrain a model: a refresh or a search on the newest rows; the verdict decides."""
 
 from datetime import datetime
 
 from flows.form import run_name
+from flows.refresh_model import refresh_model
 from flows.train_model import train_model
 from tasks.announcing import show_cause
+from tasks.deciding import decide_course, searched_window
 from tasks.engines import flow
 from tasks.preparing import training_window
-from tasks.registry import refuse_retraining
+from tasks.registry import current_champion, refuse_retraining
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
 from twinloop.results import TrainingResult
@@ -18,9 +20,12 @@ from twinloop.verdictplan import plan_retraining
 def retrain_model(
     workload: str, as_of: datetime | None = None, reason: str = "by hand", cause: str = ""
 ) -> TrainingResult | None:
-    """Train a challenger on the newest labelled window.
+    """Fit a challenger on the newest labelled rows, in the cheapest way that may do.
 
-    Nothing is done where the last training is too recent, or the same cause has had its retraining.
+    The champion's own recipe is tried on newer rows first. Where that clearly helps, it is judged
+    and registered; all candidates compete again only where it does not, or where the recipe is old.
+    Nothing is done where the last training is too recent, the same cause has had its retraining,
+    too few rows are new, or there is no harm to mend.
 
     Parameters
     ----------
@@ -37,7 +42,14 @@ def retrain_model(
     span = training_window(spec, moment)
     with tracked_run(spec, "retraining", window=span, as_of=moment) as run:
         show_cause(spec, cause)
-        refusal = refuse_retraining(spec, moment, cause, run)
-        result = None if refusal else train_model(workload, span, moment)
+        result, refusal = None, refuse_retraining(spec, moment, cause, run)
+        if not refusal:
+            course, refresh = decide_course(spec, current_champion(spec), moment, run)
+            if course.way == "search":
+                result = train_model(workload, searched_window(refresh, span), moment)
+            elif refresh is not None and course.way == "refresh":
+                result = refresh_model(refresh, moment)
+            else:
+                refusal = course.reason
         run.log(plan_retraining(reason, cause, refusal, result))
     return result

@@ -18,6 +18,9 @@ from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
 from tasks.tuning import tune_candidates
 from tasks.validating import compare_candidates
+from twinloop.logplan import Tag
+from twinloop.outlookplan import plan_lead
+from twinloop.refresh import HOW
 from twinloop.results import TrainingResult
 from twinloop.window import Window
 from twinloop.workload import Overrides
@@ -55,11 +58,13 @@ def train_model(
     ):
         snapshot = prepare_snapshot(spec, span)
         run.rows = snapshot.rows
+        run.log([Tag(HOW, "search")])
         findings = inspect_snapshot(spec, snapshot, run)
         champion = current_champion(spec)
         board = compare_candidates(spec, snapshot, span, work, run)
         board = tune_candidates(spec, snapshot, board, champion, span, work, run)
         board = add_ensemble(spec, snapshot, board, span, work, run)
+        run.log(plan_lead(board, champion.recipe if champion else ""))
         model = fit_winner(spec, snapshot, board, work, run)
         verdict, model = judge(spec, snapshot, board, model, champion, run)
         provenance = provenance_of(spec, snapshot, board, span)

@@ -1,7 +1,7 @@
 """Fitting: the winner on all training rows, judged on the holdout, with all that it shows."""
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,9 @@ from tasks.metering import step
 from tasks.outoffold import OutOfFold, out_of_fold
 from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles, save_model
-from tasks.settings import settings
+from tasks.settings import threads_for
 from tasks.tracking import TrackedRun
-from tasks.validating import open_study
+from tasks.validating import Study, open_study
 from twinloop.ensemble import fit_members
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
 from twinloop.evidence import gather_evidence
@@ -95,21 +95,12 @@ def fit_model(
     unseen = out_of_fold(work / winner.name)
     rows = table.take(pa.array(unseen.rows))
     rule = _learn_rule(unseen, rows, target, split, workload)
-    # The folds' bin edges know of rows that these fits must not know of.
-    rows_apart = replace(study.rows, edges=None)
-    fit = partial(
-        fit_members,
-        rows_apart,
-        winner.name,
-        winner.members,
-        threads=threads,
-        recipe=winner.recipe,
-    )
     latest = split.served if workload.refits else split.train
-    with threadpool_limits(threads):
-        plain = fit(split.train)
-        judged = replace(plain, rule=rule)
-        served = replace(fit(latest), rule=rule) if workload.refits else judged
+    plain = fit_judged(workload, snapshot, winner, threads=threads)
+    judged = replace(plain, rule=rule)
+    served = judged
+    if workload.refits:
+        served = replace(_fit(study, winner, latest, threads), rule=rule)
     before, y = plain.predict(held), target.encode(held.column(target.name))
     predictions = judged.decided(before)
     losses = _block_losses(y, predictions, loss_blocks(held, workload), workload)
@@ -127,6 +118,45 @@ def fit_model(
     )
 
 
+def fit_judged(
+    workload: Workload, snapshot: Snapshot, winner: CandidateResult, *, threads: int
+) -> Scorer:
+    """Fit a candidate on the training rows alone; the last such fit is kept in memory.
+
+    A refresh is asked what it gains before anything is spent on the rest of it.
+    """
+    what = CandidateResult(
+        name=winner.name,
+        metric=winner.metric,
+        folds=(),
+        fit_seconds=0.0,
+        predict_seconds=0.0,
+        rows=0,
+        recipe=winner.recipe,
+        members=winner.members,
+    )
+    return _judged(
+        workload.model_dump_json(), snapshot.model_dump_json(), what.model_dump_json(), threads
+    )
+
+
+@lru_cache(maxsize=1)
+def _judged(workload_json: str, snapshot_json: str, winner_json: str, threads: int) -> Scorer:
+    workload = Workload.model_validate_json(workload_json)
+    study = open_study(workload, Snapshot.model_validate_json(snapshot_json))
+    winner = CandidateResult.model_validate_json(winner_json)
+    return _fit(study, winner, study.split.train, threads)
+
+
+def _fit(study: Study, winner: CandidateResult, rows: np.ndarray, threads: int) -> Scorer:
+    # The folds' bin edges know of rows that these fits must not know of.
+    apart = replace(study.rows, edges=None)
+    with threadpool_limits(threads):
+        return fit_members(
+            apart, winner.name, winner.members, rows, threads=threads, recipe=winner.recipe
+        )
+
+
 @step
 def fit_winner(
     workload: Workload,
@@ -141,7 +171,7 @@ def fit_winner(
     workload says so.
     """
     winner = board.winner
-    fitted = fit_model(workload, snapshot, winner, work, threads=settings().threads)
+    fitted = fit_model(workload, snapshot, winner, work, threads=threads_for(snapshot.rows))
     y, predictions, reference = fitted.y, fitted.predictions, fitted.reference
     holdout = (y, predictions, fitted.times)
     target, rule = fitted.judged.target, fitted.judged.rule

@@ -12,7 +12,7 @@ from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles
 from tasks.registry import ServedVersion, holdout_rule, load_version
-from tasks.settings import settings
+from tasks.settings import threads_for
 from tasks.tracking import TrackedRun
 from tasks.validating import Study, open_study
 from twinloop import jury, serving
@@ -101,7 +101,7 @@ def _against(champion: ServedVersion, case: _Case, scorer: Scorer) -> Verdict:
         return no_evidence(workload.metric, "no rows that neither has seen")
     fresh, answers = case.fresh.take(pa.array(kept)), case.answers.take(kept)
     y = target.encode(fresh.column(target.name))
-    pairing = _pair(fresh, y, old.scorer.predict(checked.good), answers, workload)
+    pairing = pair_models(fresh, y, old.scorer.predict(checked.good), answers, workload)
     rules = workload.retraining
     verdict = compare(pairing, min_rows=rules.min_rows, margin=rules.margin)
     if not verdict.checks:
@@ -142,7 +142,7 @@ def _ask_jury(case: _Case, scorer: Scorer, content: bytes, verdict: Verdict) -> 
         words = f"the jury was not asked: its rows cannot be read any more ({err})"
         return Check(name="jury", outcome="open", words=words)
     recorded = jury.recorded_predictions(rows, n_classes)
-    found = measure_gain(_pair(rows, y, recorded, answers, workload))
+    found = measure_gain(pair_models(rows, y, recorded, answers, workload))
     skill = metric.gain(found.old, metric.score(y, jury.constant(y, metric, n_classes)))
     return jury.jury_check(found, skill, rules.jury or 0.0, metric.name, int(seen.sum()))
 
@@ -188,14 +188,14 @@ def _baseline(case: _Case) -> Scorer:
 def _fit_winner(case: _Case, rows: np.ndarray) -> Scorer:
     """Fit what was judged once more, on other rows."""
     winner, apart = case.winner, replace(case.study.rows, edges=None)
-    threads = settings().threads
+    threads = threads_for(len(rows))
     with threadpool_limits(threads):
         return fit_members(
             apart, winner.name, winner.members, rows, threads=threads, recipe=winner.recipe
         )
 
 
-def _pair(
+def pair_models(
     rows: pa.Table, y: np.ndarray, old: Predictions, new: Predictions, workload: Workload
 ) -> Pairing:
     """Put two models before rows; days hang together, else groups, else nothing does."""

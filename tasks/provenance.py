@@ -12,10 +12,11 @@ from pydantic import ValidationError
 import twinloop
 from tasks.preparing import Snapshot
 from tasks.registry import ServedVersion
-from tasks.settings import settings
+from tasks.settings import settings, threads_for
 from tasks.tracking import client
 from twinloop.digest import content_digest
 from twinloop.errors import ReproductionError, StorageError
+from twinloop.refresh import History
 from twinloop.results import CandidateResult, Leaderboard
 from twinloop.vocabulary import Frozen
 from twinloop.window import Window
@@ -46,6 +47,10 @@ class Provenance(Frozen):
         Cores an estimator could use.
     software
         Versions, and a digest of Twinloop's own code.
+    made_by
+        Which version a refresh is of, in words; empty for a search.
+    history
+        Which rows a refresh was fitted on; None for a search.
     """
 
     workload: Workload
@@ -54,10 +59,17 @@ class Provenance(Frozen):
     winner: CandidateResult
     threads: int
     software: dict[str, str]
+    made_by: str = ""
+    history: History | None = None
 
 
 def provenance_of(
-    workload: Workload, snapshot: Snapshot, board: Leaderboard, window: Window | None
+    workload: Workload,
+    snapshot: Snapshot,
+    board: Leaderboard,
+    window: Window | None,
+    made_by: str = "",
+    history: History | None = None,
 ) -> Provenance:
     """Write down what a training was made from."""
     return Provenance(
@@ -65,8 +77,10 @@ def provenance_of(
         window=str(window or "all rows"),
         snapshot=snapshot,
         winner=board.winner,
-        threads=settings().threads,
+        threads=threads_for(snapshot.rows),
         software=software(),
+        made_by=made_by,
+        history=history,
     )
 
 
@@ -132,6 +146,20 @@ def read_provenance(version: ServedVersion, workload: Workload) -> Provenance:
             "Restore that part of the workload file.",
         )
     return provenance.model_copy(update={"snapshot": _found(provenance.snapshot, where, workload)})
+
+
+def recall(version: ServedVersion) -> Provenance | None:
+    """Read how a version was made, to fit the like on other rows; None where nobody can tell.
+
+    Its own rows need not be there any more, and nothing in it is to be trusted but which candidates
+    were fitted with which settings.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Provenance.model_validate_json(_text(version.run_id))
+    except (MlflowException, OSError, ValidationError):
+        return None
 
 
 def _text(run_id: str) -> str:

@@ -23,6 +23,9 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
+_FEW_ROWS = 20_000
+
+
 class Settings(BaseSettings):
     """Where things are, from variables that start with ``TWINLOOP_``.
 
@@ -104,6 +107,15 @@ def settings() -> Settings:
 def _settings(_: tuple[tuple[str, str], ...], __: str) -> Settings:
     # Asked for many times a second; the same environment and folder give the same.
     return Settings()
+
+
+def threads_for(rows: int) -> int:
+    """Return how many cores the fit of so many rows is given: of few, one.
+
+    Threads that wait for each other burn CPU time, on a busy machine ten times what the work takes;
+    of few rows there is nothing to win by it.
+    """
+    return 1 if rows < _FEW_ROWS else settings().threads
 
 
 def read_workload(path: Path) -> Workload:

@@ -135,9 +135,9 @@ def fit_hist_boosting(
     """Fit scikit-learn's histogram boosting, categories as such, as many trees as do good."""
     from threadpoolctl import threadpool_limits
 
-    rounds = _FEW_ROUNDS
+    rounds = problem.rounds or _FEW_ROUNDS
     with threadpool_limits(problem.threads, "openmp"):
-        parts = _parts(y, problem, rows)
+        parts = None if problem.rounds else _parts(y, problem, rows)
         if parts is not None:
             learn, stop = parts
             most = _most_rounds(problem.params.get("learning_rate", _RATE))

@@ -177,6 +177,8 @@ def plan_training(
         columns(board),
         lines(board),
     )
+    if len(board.candidates) == 1:
+        return  # a refresh: nothing competed, and there is nothing to draw beside it
     yield Plot("plots/leaderboard.png", partial(leaderboard_plot, board))
     yield Plot("plots/train_validation_gap.png", partial(gap_plot, board))
     yield Plot("plots/accuracy_and_cost.png", partial(tradeoff_plot, board))

@@ -74,6 +74,27 @@ class Retraining(Frozen):
         "auto", description="Whether a new champion that its predecessor beats is taken back"
     )
     limits: Limits = Limits()
+    min_new_rows: int = Field(
+        60, ge=1, description="Labelled rows newer than the champion's that a refresh needs"
+    )
+    search: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="When all candidates compete again: auto: where a refresh will not do",
+    )
+    search_gain: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of the error that a search must be expected to save to be worth it",
+    )
+    search_after: Duration | None = Field(
+        None, description="A recipe older than this is searched anew; none: two training windows"
+    )
+    histories: Literal["auto", "own"] = Field(
+        "auto",
+        description="auto: how far back a refresh reaches is chosen on the newest labelled rows; "
+        "own: training.window",
+    )
 
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]

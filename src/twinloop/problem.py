@@ -20,7 +20,7 @@ class Problem:
         Values that XGBoost's trees may split at, column by column (see `twinloop.edges`); None:
         they come from the rows fitted.
     rounds
-        How many trees XGBoost grows; None: as many as do good.
+        How many trees a booster grows; None: as many as do good.
     gap
         Microseconds left out between rows learned from and rows that stop boosting, by time.
     params

@@ -25,12 +25,15 @@ class Recipe(Frozen):
         Age at which a row weighs half as much as the newest; None: as the workload says.
     recent
         Rows further back than this from the newest are not fitted; None: all that there are.
+    rounds
+        How many trees a booster grows; None: as many as do good, which takes a second fit to know.
     """
 
     candidate: AnyCandidate
     params: dict[str, int | float] = Field(default_factory=dict)
     half_life: timedelta | None = None
     recent: timedelta | None = None
+    rounds: int | None = Field(None, ge=1)
 
     def newest(self, chosen: np.ndarray, times: np.ndarray | None) -> np.ndarray:
         """Return the rows that are recent enough.

@@ -61,6 +61,7 @@ def recipe_words(recipe: Recipe | None) -> dict[str, str]:
         return {}
     spans = {"half_life": recipe.half_life, "recent": recipe.recent}
     words = {name: f"{value:.6g}" for name, value in recipe.params.items()}
+    words |= {} if recipe.rounds is None else {"rounds": str(recipe.rounds)}
     return words | {name: format_duration(s) for name, s in spans.items() if s is not None}
 
 

@@ -138,7 +138,7 @@ def fit_rows(
     threads
         Cores the estimator may use.
     rounds
-        How many trees XGBoost grows; None: as many as do good.
+        How many trees XGBoost grows; None: as the recipe says, else as many as do good.
     recipe
         Settings, and which rows count how much; None: as shipped, and as the workload says.
 
@@ -163,7 +163,7 @@ def fit_rows(
         workload.seed,
         threads,
         edges,
-        rounds,
+        rounds or recipe.rounds,
         workload.training.gap // timedelta(microseconds=1),
         recipe.params,
     )

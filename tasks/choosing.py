@@ -1,0 +1,176 @@
+"""Choosing: the champion's recipe fitted on several histories, and asked about the newest rows."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
+
+from tasks.estimators import own_estimators
+from tasks.metering import step
+from tasks.preparing import prepare_snapshot
+from tasks.refreshing import Made, history_window
+from tasks.tracking import TrackedRun, client, experiment_id
+from tasks.validating import share_cores
+from twinloop.evaluation import watched_metric
+from twinloop.histories import (
+    STRETCHES,
+    Compared,
+    choose,
+    histories,
+    kept_for,
+    longest_history,
+    stretch_groups,
+)
+from twinloop.historyplan import TAG, plan_histories
+from twinloop.recipe import Recipe
+from twinloop.refresh import History, aged
+from twinloop.scorer import learn_target
+from twinloop.validation import LabelledRows, fit_rows, label_rows, times_of
+from twinloop.window import as_utc
+from twinloop.workload import Workload
+
+# Fewer rows than this are no history to fit a model on.
+_FEWEST_ROWS = 100
+
+
+@step
+def choose_history(
+    workload: Workload, made: Made, holdout: timedelta, as_of: datetime, run: TrackedRun
+) -> History:
+    """Choose how far back a refresh reaches, on the newest rows before its holdout.
+
+    Each history is fitted before three stretches, each as long as the holdout, and asked about
+    them; all by the champion's recipe, of an ensemble by its heaviest member. A choice is kept for
+    a third of the window.
+
+    Parameters
+    ----------
+    workload
+        ``retraining.histories`` says whether there is a choice at all.
+    made
+        What the champion was made by.
+    holdout
+        Of the refresh to come: its rows are not asked about.
+    as_of
+        The moment it is meant for, UTC.
+    run
+        The retraining, which keeps what was compared.
+    """
+    own = workload.training.window
+    if own is None or workload.retraining.histories == "own" or workload.training.rolling:
+        return History(span=own)
+    kept = _kept(workload, own, as_of, run)
+    if kept is not None:
+        return kept
+    longest = longest_history(own) + (STRETCHES + 1) * holdout
+    window = history_window(workload, History(span=longest), as_of)
+    snapshot = prepare_snapshot(workload, window)
+    table = snapshot.table()
+    target, estimators = learn_target(table, workload), own_estimators(workload)
+    rows = label_rows(table, snapshot.contract, target, workload, own=estimators)
+    times = times_of(table, workload)
+    assert times is not None  # noqa: S101 - only workloads with time are refreshed
+    end = int(times[-1]) + 1 - _micros(holdout)
+    bounds = [end - (STRETCHES - i) * _micros(holdout) for i in range(STRETCHES + 1)]
+    available = timedelta(microseconds=max(bounds[0] - int(times[0]), 0))
+    compared = compare_histories(rows, made.recipe, histories(own, available), bounds)
+    if not compared:
+        return History(span=own)
+    run.log(plan_histories(compared, workload))
+    return choose(compared)
+
+
+def _within(times: np.ndarray, history: History, end: int) -> np.ndarray:
+    """Tell which rows lie in a history that ends at an instant: bool, shape (n_rows,)."""
+    late = times < end
+    return late if history.span is None else late & (times >= end - _micros(history.span))
+
+
+def compare_histories(
+    rows: LabelledRows, recipe: Recipe, options: tuple[History, ...], bounds: list[int]
+) -> list[Compared]:
+    """Fit a recipe on each history before each stretch, and compare what it says of the stretches.
+
+    Parameters
+    ----------
+    rows
+        All there are, encoded once.
+    recipe
+        What is fitted.
+    options
+        The workload's own window first; those with too few rows before a stretch are left out.
+    bounds
+        Where stretches begin, and where the last one ends, microseconds since 1970.
+    """
+    times = rows.about.times
+    assert times is not None  # noqa: S101 - histories are of time
+    gap = _micros(rows.workload.training.gap)
+    stretches = [(a, np.flatnonzero((times >= a) & (times < b))) for a, b in pairwise(bounds)]
+    asked = [(a, at) for a, at in stretches if len(at)]
+    found: list[Compared] = []
+    own: np.ndarray | None = None
+    groups = stretch_groups(times[np.concatenate([v for _, v in asked])], bounds) if asked else None
+    workers, threads = share_cores(len(asked) * len(options), rows.matrix.X.nbytes)
+    with threadpool_limits(threads), ThreadPoolExecutor(workers) as pool:
+        for option in options:
+            span = _micros(option.span or timedelta(0))
+            parts = [
+                np.flatnonzero((times >= a - gap - span) & (times < a - gap)) for a, _ in asked
+            ]
+            if not parts or min(len(part) for part in parts) < _FEWEST_ROWS:
+                if own is None:
+                    return []
+                continue
+            made = aged(recipe, option)
+            ask = partial(_ask, rows, made, threads)
+            answers = list(pool.map(ask, parts, [valid for _, valid in asked]))
+            losses = np.concatenate([loss for loss, _ in answers])
+            own = losses if own is None else own
+            assert groups is not None  # noqa: S101 - there are stretches
+            cpu = sum(seconds for _, seconds in answers)
+            found.append(Compared.of(option, losses, own, groups, len(parts[-1]), cpu))
+    return found
+
+
+def _ask(
+    rows: LabelledRows, recipe: Recipe, threads: int, train: np.ndarray, valid: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Return the losses of validation rows, and the CPU seconds that it took to know them."""
+    metric = watched_metric(rows.workload.metric)
+    assert metric.row_loss is not None  # noqa: S101 - watched metrics have one
+    clock = time.thread_time if threads == 1 else time.process_time
+    began = clock()
+    scorer = fit_rows(rows, recipe.candidate, train, threads=threads, recipe=recipe)
+    said = scorer.predict_matrix(rows.matrix.encode(valid, scorer.encoding))
+    return metric.row_loss(rows.y[valid], said), clock() - began
+
+
+def _kept(workload: Workload, own: timedelta, as_of: datetime, run: TrackedRun) -> History | None:
+    """Return the last choice if it is not too old; within a replay, only one of it."""
+    mlflow_client = client()
+    where = f"tags.`twinloop.kind` = 'retraining' and tags.`twinloop.workload` = '{workload.id}'"
+    if run.replay:
+        where += f" and tags.`twinloop.replay` = '{run.replay}'"
+    found = mlflow_client.search_runs(
+        [experiment_id(mlflow_client, workload.experiment)],
+        f"{where} and tags.`{TAG}` != ''",
+        max_results=1,
+        order_by=["attributes.start_time DESC"],
+    )
+    for one in found:
+        age = as_of - as_utc(datetime.fromisoformat(one.data.tags["twinloop.as_of"]))
+        if timedelta(0) <= age < kept_for(own):
+            try:
+                return History.model_validate_json(one.data.tags[TAG])
+            except ValidationError:
+                return None  # of a later release
+    return None
+
+
+def _micros(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)

@@ -1,0 +1,147 @@
+"""Deciding: whether a retraining refreshes the champion, searches anew, or waits."""
+
+import logging
+from datetime import datetime, timedelta
+
+from tasks.choosing import choose_history
+from tasks.metering import step
+from tasks.refreshing import Refresh, made_by, prepare_refresh, probation, probe_refresh
+from tasks.registry import ServedVersion
+from tasks.tracking import TrackedRun, client, experiment_id
+from twinloop.outlook import (
+    Course,
+    Hindrance,
+    Outlook,
+    PastTraining,
+    expected_lead,
+    expected_money,
+    oldest_recipe,
+    refused_in_a_row,
+    set_course,
+)
+from twinloop.outlookplan import plan_course
+from twinloop.refresh import HOW, History
+from twinloop.verdict import Verdict
+from twinloop.window import Window, as_utc
+from twinloop.workload import Workload
+
+progress = logging.getLogger("twinloop.progress")
+
+
+def decide_course(
+    workload: Workload, champion: ServedVersion | None, as_of: datetime, run: TrackedRun
+) -> tuple[Course, Refresh | None]:
+    """Look at what a refresh would gain, and decide which way the retraining takes.
+
+    Returns
+    -------
+    tuple of (Course, Refresh or None)
+        The refresh where there can be one, whichever way is taken.
+    """
+    if champion is None or workload.split != "time":
+        why = "there is no champion to refresh" if champion is None else "rows have no order"
+        return _told(Course(way="search", reason=why), None, run), None
+    if workload.retraining.search == "always":
+        return _told(Course(way="search", reason="retraining.search is always"), None, run), None
+    prepared = _prepare(workload, champion, as_of, run)
+    refresh = prepared if isinstance(prepared, Refresh) else None
+    found: Verdict | Hindrance
+    if isinstance(prepared, Hindrance):
+        found = prepared
+    else:
+        run.rows = prepared.snapshot.rows
+        found = probe_refresh(prepared)
+    past = past_trainings(workload, as_of, run)
+    outlook = _outlook(workload, champion, refresh, found, past, as_of)
+    return _told(set_course(outlook, workload.retraining), outlook, run), refresh
+
+
+def searched_window(refresh: Refresh | None, own: Window | None) -> Window | None:
+    """Return the rows of a search: as far back as was chosen, the workload's own where they age.
+
+    What a search makes of old rows is its own affair: tuning looks for how fast they age, too.
+    """
+    return own if refresh is None or refresh.history.half_life else refresh.window
+
+
+def _prepare(
+    workload: Workload, champion: ServedVersion, as_of: datetime, run: TrackedRun
+) -> Refresh | Hindrance:
+    own = History(span=workload.training.window)
+    holdout = probation(workload, champion, own, as_of)
+    if isinstance(holdout, Hindrance):
+        return holdout
+    made = made_by(workload, champion)
+    if isinstance(made, Hindrance):
+        return made
+    history = choose_history(workload, made, holdout, as_of, run)
+    return prepare_refresh(workload, champion, made, history, as_of)
+
+
+def _told(course: Course, outlook: Outlook | None, run: TrackedRun) -> Course:
+    run.log(plan_course(course, outlook))
+    progress.info("%s: %s", course.way, course.reason)
+    return course
+
+
+def _outlook(
+    workload: Workload,
+    champion: ServedVersion,
+    refresh: Refresh | None,
+    found: Verdict | Hindrance,
+    past: list[PastTraining],
+    as_of: datetime,
+) -> Outlook:
+    searches = [p for p in past if p.search]
+    last = max(searches, key=lambda p: p.as_of) if searches else None
+    # Of a history that was chosen longer there are more rows, and no more has come.
+    own = refresh is not None and refresh.history.span == workload.training.window
+    growth = refresh.snapshot.rows / last.rows if refresh and last and last.rows and own else 1.0
+    training = workload.training
+    holdout = training.holdout
+    if not isinstance(holdout, timedelta):
+        holdout = holdout * (training.window or timedelta(days=30))
+    return Outlook(
+        metric=workload.metric,
+        currency=workload.prices.currency,
+        expected=champion.score,
+        ripe=refresh is not None and refresh.ripe,
+        probe=found if isinstance(found, Verdict) else None,
+        hindrance=found if isinstance(found, Hindrance) else None,
+        tolerance=workload.monitoring.tolerance,
+        age=as_of - last.as_of if last else None,
+        oldest=oldest_recipe(workload.retraining, training.window),
+        growth=growth,
+        refused=refused_in_a_row(past),
+        patience=holdout,
+        lead=expected_lead(past),
+        search_money=expected_money(past, search=True),
+        refresh_money=expected_money(past, search=False),
+    )
+
+
+@step
+def past_trainings(workload: Workload, as_of: datetime, run: TrackedRun) -> list[PastTraining]:
+    """Read the trainings of this workload up to a time; within a replay, only those of it."""
+    mlflow_client = client()
+    where = f"tags.`twinloop.kind` = 'training' and tags.`twinloop.workload` = '{workload.id}'"
+    if run.replay:
+        where += f" and tags.`twinloop.replay` = '{run.replay}'"
+    found = mlflow_client.search_runs(
+        [experiment_id(mlflow_client, workload.experiment)],
+        f"{where} and attributes.status = 'FINISHED'",
+        max_results=200,
+        order_by=["attributes.start_time DESC"],
+    )
+    past = [
+        PastTraining(
+            as_of=as_utc(datetime.fromisoformat(r.data.tags["twinloop.as_of"])),
+            search=r.data.tags.get(HOW) != "refresh",
+            promoted=r.data.tags.get("twinloop.verdict") == "promote",
+            lead=r.data.metrics.get("search/lead"),
+            rows=int(r.data.metrics.get("time/rows", 0.0)),
+            money=r.data.metrics.get("cost/money_total", 0.0),
+        )
+        for r in found
+    ]
+    return [p for p in past if p.as_of <= as_of]

@@ -1,0 +1,182 @@
+"""Refresh, search or neither: what is known decides, and says so."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from twinloop.loop_keys import Retraining
+from twinloop.outlook import (
+    Hindrance,
+    Outlook,
+    PastTraining,
+    expected_lead,
+    expected_money,
+    lead_over,
+    oldest_recipe,
+    refused_in_a_row,
+    set_course,
+)
+from twinloop.results import CandidateResult, Choice, FoldScore, Leaderboard
+from twinloop.verdict import Verdict
+
+DAY = timedelta(days=1)
+HELPS = Verdict(
+    outcome="promote",
+    reason="gain",
+    metric="rmse",
+    champion=1.2,
+    challenger=1.0,
+    gain=0.2,
+    low=0.1,
+    high=0.3,
+)
+IDLE = HELPS.model_copy(
+    update={"outcome": "insufficient evidence", "challenger": 1.19, "gain": 0.01, "low": -0.1}
+)
+RULES = Retraining()
+
+
+def outlook(probe: Verdict | None = HELPS, **parts: Any) -> Outlook:
+    """Return an outlook: the champion a fifth worse than expected, the last search 50 days ago."""
+    base = {
+        "metric": "rmse",
+        "currency": "EUR",
+        "expected": 1.0,
+        "ripe": True,
+        "probe": probe,
+        "hindrance": None,
+        "tolerance": 0.05,
+        "age": 50 * DAY,
+        "oldest": 360 * DAY,
+        "growth": 1.0,
+        "refused": 0,
+        "patience": 14 * DAY,
+        "lead": 0.01,
+        "search_money": 0.5,
+        "refresh_money": 0.05,
+    }
+    return Outlook.model_validate(base | parts)
+
+
+def past(day: int, *, search: bool = True, promoted: bool = False, **parts: Any) -> PastTraining:
+    """Return a training of the past."""
+    at = datetime(2024, 1, 1, tzinfo=UTC) + day * DAY
+    base = {"as_of": at, "search": search, "promoted": promoted, "lead": None, "rows": 100}
+    return PastTraining.model_validate(base | {"money": 1.0} | parts)
+
+
+def test_a_refresh_that_helps_is_made() -> None:
+    """The reason has errors, gain, and what a search would cost beside."""
+    course = set_course(outlook(), RULES)
+    assert course.way == "refresh"
+    for words in ("1.2 (+20.0%", "+0.2 in [+0.1, +0.3]", "1.0% of the error for EUR 0.5", "0.05"):
+        assert words in course.reason
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"age": 360 * DAY}, "the last search is 360d old, at most 360d wanted"),
+        ({"growth": 2.5}, "2.5 times the rows"),
+        ({"lead": 0.08}, "expected to save 8.0%"),
+    ],
+)
+def test_a_search_follows_where_the_recipe_is_old_or_more_is_expected(
+    parts: dict[str, Any], words: str
+) -> None:
+    """Though a refresh would help; never where the workload wants none."""
+    course = set_course(outlook(**parts), RULES)
+    assert (course.way, words in course.reason) == ("search", True)
+    never = RULES.model_copy(update={"search": "never"})
+    assert set_course(outlook(**parts), never).way == "refresh"
+
+
+def test_harm_that_a_refresh_does_not_mend_calls_for_a_search() -> None:
+    """Without harm nothing is done, however little the refresh helps."""
+    assert set_course(outlook(IDLE), RULES).way == "search"
+    calm = set_course(outlook(IDLE, expected=1.19), RULES)
+    assert (calm.way, "no harm to mend" in calm.reason) == ("wait", True)
+    never = RULES.model_copy(update={"search": "never"})
+    assert set_course(outlook(IDLE), never).way == "wait"
+
+
+def test_while_little_is_new_more_rows_are_waited_for_not_candidates() -> None:
+    """A refresh that helps by then is made all the same."""
+    course = set_course(outlook(IDLE, ripe=False), RULES)
+    assert (course.way, "little is new yet" in course.reason) == ("wait", True)
+    assert set_course(outlook(ripe=False), RULES).way == "refresh"
+
+
+def test_after_refused_searches_the_next_waits_twice_as_long() -> None:
+    """14 days after none, 28 after one, 56 after two: at 50 days the third has to wait."""
+    ways = [set_course(outlook(IDLE, refused=n), RULES).way for n in (0, 1, 2)]
+    assert ways == ["search", "search", "wait"]
+    assert "the next may follow in 6d" in set_course(outlook(IDLE, refused=2), RULES).reason
+
+
+def test_without_a_refresh_there_is_a_wait_or_a_search() -> None:
+    """More rows mend some hindrances; where they do not, candidates compete."""
+    soon = outlook(None, hindrance=Hindrance(words="3 days are new"))
+    assert set_course(soon, RULES).model_dump() == {"way": "wait", "reason": "3 days are new"}
+    never = outlook(None, hindrance=Hindrance(words="other classes", lasting=True))
+    assert set_course(never, RULES).way == "search"
+
+
+def test_always_is_always() -> None:
+    """Whatever is known."""
+    always = RULES.model_copy(update={"search": "always"})
+    assert set_course(outlook(None), always).way == "search"
+
+
+def test_harm_is_a_share_of_what_is_left_to_perfection() -> None:
+    """An accuracy of 0.85 where 0.9 was expected is half as much again from perfect."""
+    probe = IDLE.model_copy(update={"metric": "accuracy", "champion": 0.85})
+    found = outlook(probe, metric="accuracy", expected=0.9).harm
+    assert found == pytest.approx(0.5)
+
+
+def test_one_lucky_search_is_no_reason_for_the_next() -> None:
+    """The mean is drawn to 1 %, which counts for two searches; refreshes do not count."""
+    assert expected_lead([]) == 0.01
+    assert expected_lead([past(0, lead=0.09)]) == pytest.approx(0.11 / 3)
+    assert expected_lead([past(0, lead=0.09, search=False)]) == 0.01
+    assert expected_lead([past(i, lead=0.1) for i in range(18)]) > 0.09
+
+
+def test_money_is_expected_as_it_was_paid_lately() -> None:
+    """The last three of a kind."""
+    paid = [past(i, money=float(i)) for i in range(5)]
+    assert expected_money(paid, search=True) == 3.0
+    assert expected_money(paid, search=False) is None
+
+
+def test_a_promotion_ends_the_row_of_refused_searches() -> None:
+    """Refused refreshes neither count nor end it."""
+    row = [past(0), past(1, promoted=True), past(2), past(3, search=False), past(4)]
+    assert refused_in_a_row(row) == 2
+    assert refused_in_a_row([*row, past(5, search=False, promoted=True)]) == 0
+
+
+def test_a_recipe_is_old_after_two_windows_unless_the_workload_says() -> None:
+    """Where all rows are fitted there is no window to grow old by."""
+    assert oldest_recipe(RULES, 180 * DAY) == 360 * DAY
+    assert oldest_recipe(RULES, None) is None
+    assert oldest_recipe(RULES.model_copy(update={"search_after": 9 * DAY}), None) == 9 * DAY
+
+
+def test_a_lead_is_over_the_champions_candidate() -> None:
+    """A share of its error; None where it did not compete."""
+
+    def one(name: str, valid: float) -> CandidateResult:
+        folds = (FoldScore(train=0.1, valid=valid),)
+        base = {"metric": "rmse", "fit_seconds": 0, "predict_seconds": 0, "rows": 1}
+        return CandidateResult.model_validate({"name": name, "folds": folds, **base})
+
+    board = Leaderboard(
+        candidates=(one("xgboost", 0.9), one("linear", 1.0)),
+        choice=Choice(winner="xgboost", reason="best"),
+    )
+    assert lead_over(board, "linear") == pytest.approx(0.1)
+    assert lead_over(board, "xgboost") == 0.0
+    assert lead_over(board, "forest") is None
