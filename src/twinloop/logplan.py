@@ -22,6 +22,7 @@ from twinloop.plots import (
 from twinloop.profile import Reference
 from twinloop.results import CandidateResult, Leaderboard
 from twinloop.scorer import Predictions, Target
+from twinloop.watches import numbers_of
 from twinloop.workload import Workload
 
 
@@ -177,9 +178,23 @@ def plan_bill(costs: dict[str, float], currency: str, *, flow_level: bool) -> It
         yield Table("bill", f"Time and cost; money in {currency}", ("what", "value"), rows)
 
 
-def plan_decision(decision: Decision) -> Iterator[LogItem]:
-    """Yield the log of a drift check."""
+def plan_decision(decision: Decision, metric: str = "") -> Iterator[LogItem]:
+    """Yield the log of a drift check.
+
+    Parameters
+    ----------
+    decision
+        What it concluded.
+    metric
+        Of the workload: the one that is estimated.
+    """
     yield Tag("twinloop.decision", decision.action)
+    if decision.cause:
+        yield Tag("twinloop.cause_of_retraining", decision.cause)
+    if decision.held:
+        yield Tag("twinloop.held", decision.held)
+    for name, value in numbers_of(decision, metric):
+        yield Metric(name, value)
     yield Text("decision.json", decision.model_dump_json(indent=1))
     yield Metric("drift/columns", float(len(decision.drifted)))
     yield Metric(

@@ -304,7 +304,8 @@ def test_a_decision_logs_how_far_the_columns_are(n_columns: int) -> None:
         "drift/columns": 1.0 if features else 0.0,
         "drift/largest_distance": 0.5 if features else 0.0,
     }
-    assert tags(plan) == {"twinloop.decision": "retrain" if features else "fine"}
+    drifted = {"twinloop.decision": "retrain", "twinloop.cause_of_retraining": "drift: n"}
+    assert tags(plan) == (drifted if features else {"twinloop.decision": "fine"})
     (text,) = (i for i in plan if isinstance(i, Text))
     assert Decision.model_validate(json.loads(text.content)) == decision
 
