@@ -16,11 +16,11 @@ import psutil
 from tasks.databases import check_mlflow_database
 from tasks.metering import Meter, metered
 from tasks.settings import settings
-from tasks.showing import show_links, show_table
+from tasks.showing import show_links, show_note, show_table
 from tasks.viewing import offer_view, run_page, runs_page
 from twinloop.costs import cost_metrics
 from twinloop.errors import ServiceError
-from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text, plan_bill
+from twinloop.logplan import LogItem, Metric, Note, Param, Plot, Table, Tag, Text, plan_bill
 from twinloop.window import Window, format_instant
 from twinloop.workload import Workload
 
@@ -83,12 +83,14 @@ class TrackedRun:
     rows: int | None = None
 
     def log(self, items: Iterable[LogItem]) -> None:
-        """Log items to MLflow, and tables to the page of the flow run."""
+        """Log items to MLflow, and tables and notes to the page of the flow run."""
         planned = list(items)
         log_items(self.run_id, planned)
         for item in planned:
             if isinstance(item, Table):
                 show_table(self.workload, item)
+            elif isinstance(item, Note):
+                show_note(self.workload, item)
 
 
 _CURRENT: ContextVar[TrackedRun | None] = ContextVar("run", default=None)

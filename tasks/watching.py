@@ -10,15 +10,18 @@ from tasks.metering import step
 from tasks.published import overlapping, read_profile
 from tasks.recalling import circumstances, past_watches
 from tasks.registry import Loaded, ServedVersion, load_version
+from tasks.settings import settings
+from tasks.showing import show_picture
 from tasks.tracking import TrackedRun
+from tasks.viewing import file_address
 from twinloop.decision import Decision, Expectation, decide, guarded
 from twinloop.drift import compare_profiles
 from twinloop.errors import EmptyWindowError
 from twinloop.evaluation import METRICS, block_means, watched_metric
 from twinloop.harm import Harm, Period, assess_harm
-from twinloop.logplan import Metric, Tag, plan_decision
+from twinloop.logplan import Metric, Tag, plan_decision, plan_drift_page
 from twinloop.profile import Profile, combine
-from twinloop.watches import Watch, missed_lately, past_checks, past_periods
+from twinloop.watches import Watch, past_checks, past_periods, watch_of, with_record
 from twinloop.window import Window, window_before
 from twinloop.workload import Workload
 
@@ -75,7 +78,19 @@ def check_drift(
     run.log(plan_watched(Tag("twinloop.version", champion.version), losses, labelled))
     run.log(_accuracy(workload, champion, labelled))
     run.log(_shadow(workload, label_window(workload, as_of)))
+    course = (*past, watch_of(decision, as_of, champion.version))
+    run.log(plan_drift_page(decision, course, workload))
+    _show_course(workload, run)
     return decision
+
+
+def _show_course(workload: Workload, run: TrackedRun) -> None:
+    """Put the metric over time on the page of the flow run, where MLflow has pages."""
+    page = settings().mlflow_page or settings().mlflow_uri
+    if page.startswith("http"):
+        title = f"{workload.metric} over time"
+        address = file_address(page, run.run_id, "plots/metric_over_time.png")
+        show_picture(workload, "metric-over-time", title, address)
 
 
 def plan_watched(
@@ -179,7 +194,6 @@ def _expectation(
     """Estimate the metric without labels, and hold earlier estimates to the labels since."""
     span, gauge = workload.monitoring.window, loaded.gauge
     checks = past_checks(past, span)
-    missed, of = missed_lately(past, span)
     realised = checked = None
     if labelled is not None:
         realised = METRICS[workload.metric].score(labelled.y, labelled.predictions)
@@ -190,11 +204,10 @@ def _expectation(
     if labelled is not None:
         then = _recent_profile(workload, champion, label_window(workload, as_of), loaded)
         checked = gauge.estimate(then.expected, checks)
-    return Expectation(
+    known = Expectation(
         promised=champion.score,
         estimate=gauge.estimate(profile.expected, checks),
         checked=checked,
         realised=realised,
-        missed=missed,
-        of=of,
     )
+    return with_record(known, past, as_of, span)

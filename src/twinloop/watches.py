@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Self
 
-from twinloop.decision import Decision
+from twinloop.decision import Decision, Expectation
 from twinloop.gauge import Check
 from twinloop.harm import Period
 from twinloop.vocabulary import Frozen
@@ -141,6 +141,14 @@ def watch_of(decision: Decision, as_of: datetime, version: str) -> Watch:
     if known.estimate is not None:
         estimate = known.estimate
         found |= {"estimated": estimate.value, "low": estimate.low, "high": estimate.high}
+    if known.checked is not None:
+        checked = known.checked
+        found |= {
+            "checked": checked.value,
+            "checked_low": checked.low,
+            "checked_high": checked.high,
+            "checked_variance": checked.variance,
+        }
     return now.model_copy(update=found)
 
 
@@ -166,6 +174,15 @@ def past_checks(watches: Sequence[Watch], span: timedelta) -> tuple[Check, ...]:
     known = [w for w in watches if w.check is not None]
     found = [w.check for w in _apart(known, span)]
     return tuple(check for check in found if check is not None)[:_MOST_CHECKS]
+
+
+def with_record(
+    known: Expectation, past: Sequence[Watch], now: datetime, span: timedelta
+) -> Expectation:
+    """Add how many of the last estimates were wrong, the one that was checked just now included."""
+    mine = watch_of(Decision(action="fine", reasons=(), features=(), expectation=known), now, "")
+    missed, of = missed_lately((*past, mine), span)
+    return known.model_copy(update={"missed": missed, "of": of})
 
 
 def missed_lately(watches: Sequence[Watch], span: timedelta) -> tuple[int, int]:
