@@ -116,7 +116,9 @@ def assess_harm(
         return p < alpha and float(of_mean(span.mean)) > limit, p
 
     tests = [above(span, promised, tolerance) for span in spans]
-    at = next((i for i, (found, _) in enumerate(tests) if found), 0)
+    at = min(
+        (i for i, (found, _) in enumerate(tests) if found), key=lambda i: tests[i][1], default=0
+    )
     reached = _reached([promised, *past])
     lost, reached_p = above(whole, reached, max(tolerance, _CLEARLY)) if reached else (False, 1.0)
     harmful = any(found for found, _ in tests)

@@ -14,8 +14,8 @@ import numpy as np
 from twinloop.vocabulary import Frozen
 
 _DEPTH = 3
-_ROUNDS = 16
-_RATE = 0.2
+_ROUNDS = 20
+_RATE = 0.3
 _MOST_ROWS = 20_000
 _LEAST_ROWS = 60
 _TINY = 1e-12
