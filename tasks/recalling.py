@@ -6,6 +6,7 @@ from tasks.published import overlapping
 from tasks.registry import ServedVersion, versions
 from tasks.tracking import TrackedRun, client, experiment_id
 from twinloop.decision import Decision
+from twinloop.evaluation import METRICS, Metric
 from twinloop.guards import Circumstances
 from twinloop.watches import Watch, calls_before
 from twinloop.window import Window, as_utc
@@ -42,9 +43,19 @@ def circumstances(
         since_training=as_of - max(trained) if trained else None,
         new_rows=_new_rows(workload, champion, as_of),
         calls=calls,
-        since_call=as_of - last if last else None,
+        since_call=as_of - last.as_of if last else None,
+        worsened=_worsened(decision, last, METRICS[workload.metric]),
         spent=None if workload.retraining.budget is None else _spent(workload, as_of, run),
     )
+
+
+def _worsened(decision: Decision, last: Watch | None, metric: Metric) -> float | None:
+    """Return the error now as a multiple of that at the last call; None where one is unknown."""
+    now = decision.expectation.realised if decision.expectation else None
+    if last is None or last.realised is None or now is None:
+        return None
+    then = metric.distance(last.realised)
+    return metric.distance(now) / then if then > 0 else None
 
 
 def _search(workload: Workload, kind: str, run: TrackedRun) -> list:  # type: ignore[type-arg]

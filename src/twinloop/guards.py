@@ -6,6 +6,9 @@ from twinloop.vocabulary import Frozen
 from twinloop.window import format_duration
 from twinloop.workload import Workload
 
+# An error so many times that of the last call is another matter.
+_WORSE = 1.15
+
 
 class Circumstances(Frozen):
     """What a guard has to know; None where nothing is known, so that it holds nothing back.
@@ -20,6 +23,8 @@ class Circumstances(Frozen):
         How often the same cause has had its retraining, in a row.
     since_call
         Since the last of them.
+    worsened
+        The error now, as a multiple of that at the last of them.
     spent
         Money that trainings of the last 30 days took.
     """
@@ -28,6 +33,7 @@ class Circumstances(Frozen):
     new_rows: int | None = None
     calls: int = 0
     since_call: timedelta | None = None
+    worsened: float | None = None
     spent: float | None = None
 
 
@@ -66,15 +72,15 @@ def _same_cause(cause: str, found: Circumstances, wait: timedelta) -> str:
     """Hold back what a cause calls for again.
 
     Drift is answered once: without labels nothing tells whether that helped. Labels that stay bad
-    may call again, each time after twice as long: about when the rows since have doubled, and never
-    for ever where nothing can be gained.
+    may call again, each time after one cooldown more, so that rows have come that were not there:
+    ever more rarely where nothing can be gained. An error that got clearly worse is a new cause.
     """
     if not found.calls or found.since_call is None:
         return ""
     if not cause.startswith(("labels", "reached")):
         return f"one retraining a cause: {cause} had its own {_span(found.since_call)} ago"
-    longer = wait * 2 ** min(found.calls - 1, 16)
-    if found.since_call >= longer:
+    longer = wait * found.calls
+    if found.since_call >= longer or (found.worsened or 0.0) >= _WORSE:
         return ""
     times = "once" if found.calls == 1 else f"{found.calls} times"
     return (

@@ -204,8 +204,8 @@ def past_periods(watches: Sequence[Watch], span: timedelta, as_of: datetime) -> 
 
 def calls_before(
     watches: Sequence[Watch], cause: str, trained: Sequence[datetime], version: str
-) -> tuple[int, datetime | None]:
-    """Return how often a cause had its retraining in a row, and when it last called for one.
+) -> tuple[int, Watch | None]:
+    """Return how often a cause had its retraining in a row, and the check that last called for it.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def calls_before(
     version
         The champion's: drift away from what an earlier one was trained on is another matter.
     """
-    calls: list[datetime] = []
+    calls: list[Watch] = []
     labels = cause in _BY_LABELS
     for watch in sorted(watches, key=lambda w: w.as_of, reverse=True):
         if labels and watch.realised is not None and watch.cause not in _BY_LABELS:
@@ -227,7 +227,7 @@ def calls_before(
             continue
         same_model = labels or watch.version == version
         if same_model and _covers(watch.cause, cause):
-            calls.append(watch.as_of)
+            calls.append(watch)
     return len(calls), calls[0] if calls else None
 
 

@@ -45,12 +45,19 @@ def test_each_guard_names_itself(found: dict[str, object], words: str) -> None:
     assert bool(said) == bool(words)
 
 
-@pytest.mark.parametrize(("calls", "days"), [(1, 7), (2, 14), (3, 28), (4, 56)])
+@pytest.mark.parametrize(("calls", "days"), [(1, 7), (2, 14), (3, 21), (4, 28)])
 def test_labels_that_stay_bad_call_again_ever_later(calls: int, days: int) -> None:
-    """The wait doubles with each retraining that did not help, so that there is an end to it."""
+    """The wait grows with each retraining that did not help: ever more rarely."""
     early, late = (held(calls=calls, since_call=(days + d) * DAY) for d in (-1, 0))
     assert early.startswith("one retraining a cause: it was tried")
     assert late == ""
+
+
+@pytest.mark.parametrize(("worsened", "free"), [(1.1, False), (1.2, True)])
+def test_an_error_that_got_clearly_worse_is_a_new_cause(worsened: float, free: bool) -> None:
+    """It need not wait for the next turn of the old one."""
+    said = held(calls=4, since_call=8 * DAY, worsened=worsened)
+    assert (said == "") is free
 
 
 def test_drift_is_answered_once() -> None:
