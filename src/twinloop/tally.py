@@ -18,7 +18,7 @@ _TINY = 1e-15
 # Whole numbers count in these parts of a unit.
 _PARTS = float(2**20)
 # Of a batch's rows, so many are looked at, spread evenly; each stands for its neighbours.
-MOST_ROWS = 1024
+MOST_ROWS = 512
 _LARGEST = float(2**50)
 
 

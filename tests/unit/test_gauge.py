@@ -89,8 +89,8 @@ def test_sums_are_the_same_in_any_order(metric: str) -> None:
     whole, parts = gauge.estimate(gauge.count(X, said).tolist()), gauge.estimate(one.tolist())
     assert whole is not None
     assert parts is not None
-    # Of a batch a thousand rows or so are looked at: not the same ones in each division.
-    assert parts.value == pytest.approx(whole.value, rel=0.05)
+    # Of a batch five hundred rows or so are looked at: not the same ones in each division.
+    assert parts.value == pytest.approx(whole.value, rel=0.1)
 
 
 def test_profiles_carry_the_sums() -> None:
