@@ -3,8 +3,8 @@
 from typing import Literal
 
 from twinloop.drift import FeatureDrift
+from twinloop.estimate import Estimate
 from twinloop.evaluation import METRICS
-from twinloop.gauge import Estimate
 from twinloop.guards import Circumstances, holds
 from twinloop.harm import Harm, assess_harm
 from twinloop.profile import PREDICTION

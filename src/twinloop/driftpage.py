@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from twinloop.course import by_effect, draw_columns, draw_course
 from twinloop.decision import Decision
+from twinloop.estimate import Estimate
 from twinloop.evaluation import METRICS
-from twinloop.gauge import Estimate
 from twinloop.intervals import brackets
 from twinloop.page import Drawing, Grid, Page, Section, Words, brief
 from twinloop.profile import PREDICTION
@@ -93,7 +93,7 @@ def _tiles(
 ) -> tuple[tuple[str, str, str], ...]:
     metric, known = workload.metric, decision.expectation
     held = f"held back, {decision.held}" if decision.held else _MEANING[decision.action]
-    tiles = [("Decision", decision.action, held)]
+    tiles: list[tuple[str, str, str]] = [("Decision", decision.action, held)]
     if known is None:
         return tuple(tiles)
     if known.estimate is not None:

@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
+from twinloop.estimate import BY_FACTORS, Check, Estimate, with_interval
 from twinloop.evaluation import METRICS
 from twinloop.loss_model import LossModel, chunks
 from twinloop.profile import Counter, Profile
@@ -32,62 +32,7 @@ _TINY = 1e-12
 _BINS = 64
 _LOTS = 6
 _FEW_ROWS = 10
-_LEVEL = 0.95
-# Errors of these have no upper bound and differ by factors: they are compared as logarithms.
-_BY_FACTORS = ("rmse", "rmsle", "mae", "log_loss")
 _ROOTS = ("rmse", "rmsle")
-_MIN_CHECKS = 3
-# How far estimates are off, where too few were checked to tell: a factor, or points of a score.
-_UNCHECKED = {True: 0.25, False: 0.05}
-
-
-class Check(Frozen):
-    """An estimate of a past window, and what its labels said.
-
-    Attributes
-    ----------
-    variance
-        By chance alone, of the realised around the estimated, on the scale errors are compared on.
-    """
-
-    estimated: float
-    realised: float
-    variance: float
-    rows: int
-
-
-class Estimate(Frozen):
-    """What the metric of some rows is to be expected to be.
-
-    Attributes
-    ----------
-    low, high
-        95 % interval: of the sample's size, and of how far such estimates were off before.
-    rows
-        Rows it is about.
-    checks
-        How many past estimates it was widened by.
-    variance
-        By chance alone, on the scale errors are compared on.
-    """
-
-    metric: str
-    value: float
-    low: float
-    high: float
-    rows: int
-    checks: int
-    variance: float
-
-    def holds(self, realised: float) -> bool:
-        """Tell whether a realised value lies within the interval."""
-        return self.low <= realised <= self.high
-
-    def check(self, realised: float) -> Check:
-        """Return this estimate with what came of it."""
-        return Check(
-            estimated=self.value, realised=realised, variance=self.variance, rows=self.rows
-        )
 
 
 class Gauge(Frozen):
@@ -181,8 +126,7 @@ class Gauge(Frozen):
         value, variance = self._read(rows, values)
         if not math.isfinite(value):
             return None
-        checks = (*self.checks, *later)
-        return self._with_interval(value, variance, rows, checks)
+        return with_interval(self.metric, value, variance, rows, (*self.checks, *later))
 
     def _read(self, rows: int, values: np.ndarray) -> tuple[float, float]:
         """Return the metric, and its variance by chance on the scale errors are compared on."""
@@ -197,53 +141,10 @@ class Gauge(Frozen):
             said = self.width**2 * max(values[3] / rows - (values[2] / rows) ** 2, _TINY)
             return 1 - mean / (said + mean), variance * float(said / (said + mean) ** 2) ** 2
         value = float(METRICS[self.metric].of_mean(mean))
-        if self.metric in _BY_FACTORS:
+        if self.metric in BY_FACTORS:
             power = 0.5 if self.metric in _ROOTS else 1.0
             return value, power**2 * variance / max(mean, _TINY) ** 2
         return value, variance
-
-    def _with_interval(
-        self, value: float, variance: float, rows: int, checks: tuple[Check, ...]
-    ) -> Estimate:
-        by_factors = self.metric in _BY_FACTORS
-        extra, reach = _beyond_chance(checks, by_factors=by_factors)
-        half = reach * math.sqrt(variance + extra)
-        if by_factors:
-            low, high = value * math.exp(-half), value * math.exp(half)
-        else:
-            low, high = value - half, value + half
-        least, most = METRICS[self.metric].bounds
-        return Estimate(
-            metric=self.metric,
-            value=value,
-            low=max(low, least),
-            high=min(high, most),
-            rows=rows,
-            checks=len(checks),
-            variance=variance,
-        )
-
-
-def error_of(check: Check, *, by_factors: bool) -> float:
-    """Return how far the realised value was above the estimated one, as errors are compared."""
-    if not by_factors:
-        return check.realised - check.estimated
-    return math.log(max(check.realised, _TINY)) - math.log(max(check.estimated, _TINY))
-
-
-def _beyond_chance(checks: Sequence[Check], *, by_factors: bool) -> tuple[float, float]:
-    """Return the variance of errors beyond chance, and how many deviations an interval reaches.
-
-    A prediction interval for one more window (Higgins, Thompson and Spiegelhalter 2009, section
-    4.2), the variance between windows by moments and around 0: a lasting bias counts as error.
-    """
-    if len(checks) < _MIN_CHECKS:
-        known = [error_of(c, by_factors=by_factors) ** 2 - c.variance for c in checks]
-        return max([_UNCHECKED[by_factors] ** 2, *known]), float(stats.norm.ppf((1 + _LEVEL) / 2))
-    squares = np.array([error_of(c, by_factors=by_factors) ** 2 for c in checks])
-    chance = np.array([c.variance for c in checks])
-    extra = max(float(np.mean(squares - chance)), 0.0)
-    return extra, float(stats.t.ppf((1 + _LEVEL) / 2, len(checks)))
 
 
 def fit_gauge(

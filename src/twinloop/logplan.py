@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 
 from twinloop.course import by_effect
 from twinloop.decision import Decision
+from twinloop.drift_plots import course_plot, drift_plot
 from twinloop.driftpage import short_page, write_drift_page
 from twinloop.leaderboard import LEGEND, columns, lines, remarks
 from twinloop.leakage import Finding
 from twinloop.page import to_html
 from twinloop.plots import (
-    course_plot,
-    drift_plot,
     gap_plot,
     holdout_plots,
     importance_plot,

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from twinloop.decision import Decision, Expectation
-from twinloop.gauge import Check
+from twinloop.estimate import Check
 from twinloop.harm import Period
 from twinloop.vocabulary import Frozen
 from twinloop.window import as_utc

@@ -9,7 +9,7 @@ from twinloop.course import by_effect, draw_columns, draw_course, round_step
 from twinloop.decision import Expectation, decide
 from twinloop.drift import FeatureDrift
 from twinloop.driftpage import short_page, write_drift_page
-from twinloop.gauge import Estimate
+from twinloop.estimate import Estimate
 from twinloop.logplan import Note, Plot, Text, plan_drift_page
 from twinloop.page import to_html, to_markdown
 from twinloop.watches import Watch

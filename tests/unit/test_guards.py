@@ -1,6 +1,7 @@
 """Guards: each holds a retraining back, names itself, and lets go in time."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,9 @@ WORKLOAD = Workload.model_validate(
 )
 
 
-def held(cause: str = "labels", **found: object) -> str:
+def held(_cause: str = "labels", **found: Any) -> str:
     """Return which guard holds in these circumstances."""
-    return holds(cause, Circumstances.model_validate(found), WORKLOAD)
+    return holds(_cause, Circumstances.model_validate(found), WORKLOAD)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def held(cause: str = "labels", **found: object) -> str:
         ({}, ""),
     ],
 )
-def test_each_guard_names_itself(found: dict[str, object], words: str) -> None:
+def test_each_guard_names_itself(found: dict[str, Any], words: str) -> None:
     """It says what there is and what is wanted; what is not known holds nothing."""
     said = held(**found)
     assert said.startswith(words)

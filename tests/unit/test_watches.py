@@ -6,7 +6,7 @@ import pytest
 
 from twinloop.decision import Decision, Expectation, decide
 from twinloop.drift import FeatureDrift
-from twinloop.gauge import Estimate
+from twinloop.estimate import Estimate
 from twinloop.harm import Harm, Period
 from twinloop.watches import (
     Watch,
