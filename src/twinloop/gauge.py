@@ -76,7 +76,7 @@ class Gauge(Frozen):
             Of the same rows.
         """
         n_rows = len(predictions.value)
-        some, weight = sample(n_rows)
+        some, weight = sample(n_rows, by_model=self.model is not None)
         chosen = Predictions(
             predictions.value[some],
             None if predictions.probability is None else predictions.probability[some],
