@@ -21,7 +21,8 @@ _MEANING = {
 _BLIND = (
     "The estimate tells what the metric should be if the answer to the same input is still the "
     "same: it sees rows move to where the model errs more. A changed concept, the same input with "
-    "another answer, it cannot see. Only labels tell of that.",
+    "another answer, it cannot see, nor what happens at values that were never seen before. Only "
+    "labels tell of that.",
     "Its interval covers the size of the sample, and how far such estimates were from the truth "
     "before, in past windows of the training rows and in earlier checks whose labels have come.",
 )
