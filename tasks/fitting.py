@@ -20,6 +20,7 @@ from tasks.validating import Study, open_study
 from twinloop.ensemble import fit_members
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
 from twinloop.evidence import gather_evidence
+from twinloop.gauge import Gauge, fit_gauge
 from twinloop.importance import importance
 from twinloop.learning_curve import SHARES, CurvePoint, affordable
 from twinloop.logplan import plan_training
@@ -54,6 +55,8 @@ class Fitted:
         The metric on the holdout.
     reference
         What later rows are compared with.
+    gauge
+        What tells how good later rows' predictions are, before their labels come.
     latest : np.ndarray of int64
         Rows that `served` was fitted on.
     """
@@ -67,6 +70,7 @@ class Fitted:
     predictions: Predictions
     score: float
     reference: Reference
+    gauge: Gauge
     latest: np.ndarray
 
 
@@ -114,6 +118,12 @@ def fit_model(
         predictions=predictions,
         score=METRICS[workload.metric].score(y, predictions),
         reference=_reference(judged, rows, judged.decided(unseen.predictions), losses, workload),
+        gauge=_gauge(
+            judged,
+            pa.concat_tables([rows, held]),
+            (judged.decided(unseen.predictions), predictions),
+            workload,
+        ),
         latest=latest,
     )
 
@@ -193,7 +203,15 @@ def fit_winner(
     )
     until = _until(table, fitted.latest, workload)
     files = save_model(
-        work, fitted.served, fitted.judged, snapshot, evidence, reference, until, fitted.held
+        work,
+        fitted.served,
+        fitted.judged,
+        snapshot,
+        evidence,
+        reference,
+        until,
+        fitted.held,
+        fitted.gauge,
     )
     return files.model_copy(update={"recipe": winner.recipe or Recipe(candidate=winner.name)})
 
@@ -258,8 +276,7 @@ def _reference(
     """
     X = scorer.encoding.encode(table)
     binning = learn_binning(scorer.encoding, X, unseen, scorer.target)
-    span = int(workload.monitoring.window.total_seconds() * _MICROSECOND)
-    at = window_numbers(times_of(table, workload), table.num_rows, span)
+    at = _windows(table, workload)
     windows = [binning.count(X[at == i], unseen.take(at == i)) for i in np.unique(at)]
     return Reference(
         binning=binning,
@@ -269,6 +286,36 @@ def _reference(
         loss=watched_metric(workload.metric).name,
         losses=tuple(float(v) for v in losses),
     )
+
+
+def _gauge(
+    scorer: Scorer,
+    table: pa.Table,
+    parts: tuple[Predictions, Predictions],
+    workload: Workload,
+) -> Gauge:
+    """Fit what estimates the metric without labels, on the folds' validation rows and the holdout.
+
+    None of them was seen by the model that predicted it.
+    """
+    target, shares = scorer.target, [p.probability for p in parts if p.probability is not None]
+    predictions = Predictions(
+        np.concatenate([p.value for p in parts]), np.concatenate(shares) if shares else None
+    )
+    return fit_gauge(
+        workload.metric,
+        len(target.classes),
+        scorer.encoding.encode(table),
+        predictions,
+        target.encode(table.column(target.name)),
+        _windows(table, workload),
+        ordered=workload.time is not None,
+    )
+
+
+def _windows(table: pa.Table, workload: Workload) -> np.ndarray:
+    span = int(workload.monitoring.window.total_seconds() * _MICROSECOND)
+    return window_numbers(times_of(table, workload), table.num_rows, span)
 
 
 def _block_losses(

@@ -100,7 +100,20 @@ def _line(run: "Run", workload: Workload) -> RunLine:
 def _accuracy(metrics: dict[str, float], tags: dict[str, str]) -> str:
     """Give the run's own metric: the one whose name has no prefix."""
     meaning = tags.get("twinloop.accuracy", "")
-    prefixes = ("train_", "spread_", "fold_", "cv_", "low_", "high_", "gap_", "curve_")
+    prefixes = (
+        "train_",
+        "spread_",
+        "fold_",
+        "cv_",
+        "low_",
+        "high_",
+        "gap_",
+        "curve_",
+        "estimated_",
+        "checked_",
+        "realised_",
+        "promised_",
+    )
     for name, value in sorted(metrics.items()):
         short = name.removeprefix("accuracy/")
         if short not in (name, "known") and not short.startswith(prefixes):

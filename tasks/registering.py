@@ -24,6 +24,7 @@ from twinloop.compiled import compiled
 from twinloop.contract import Contract
 from twinloop.errors import RegistryError
 from twinloop.evidence import Evidence
+from twinloop.gauge import Gauge
 from twinloop.logplan import Param, Tag, Text
 from twinloop.profile import Reference
 from twinloop.recipe import Recipe
@@ -108,9 +109,10 @@ def save_model(
     reference: Reference,
     until: int | None,
     probe: pa.Table,
+    gauge: Gauge,
 ) -> ModelFiles:
-    """Write a fitted model's files, with contract, reference profile and a probe."""
-    files = version_files(served, snapshot.contract, reference)
+    """Write a fitted model's files, with contract, reference profile, gauge and a probe."""
+    files = version_files(served, snapshot.contract, reference, gauge)
     rows = probe.slice(0, _PROBE_ROWS)
     answers = served.columns(served.predict(rows))
     for column, values in answers.items():
@@ -131,12 +133,15 @@ def save_model(
     )
 
 
-def version_files(served: Scorer, contract: Contract, reference: Reference) -> dict[str, bytes]:
+def version_files(
+    served: Scorer, contract: Contract, reference: Reference, gauge: Gauge | None = None
+) -> dict[str, bytes]:
     """Write what a version is made of as files, by name; equal versions have equal bytes."""
-    return to_files(served) | {
+    files = to_files(served) | {
         serving.CONTRACT: contract.model_dump_json(indent=1).encode(),
         serving.REFERENCE: reference.model_dump_json().encode(),
     }
+    return files | ({serving.GAUGE: gauge.model_dump_json().encode()} if gauge else {})
 
 
 @step

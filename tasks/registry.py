@@ -16,6 +16,7 @@ from twinloop import serving
 from twinloop.compiled import compiled
 from twinloop.contract import Contract
 from twinloop.errors import RegistryError
+from twinloop.gauge import Gauge
 from twinloop.logplan import Metric, Plot, Table, Tag
 from twinloop.profile import Reference
 from twinloop.scorer import Scorer, files_digest, from_files
@@ -67,6 +68,7 @@ class Loaded:
     contract: Contract
     reference: Reference
     jury: bytes
+    gauge: Gauge | None = None
 
     @cached_property
     def compiled(self) -> Scorer:
@@ -137,7 +139,13 @@ def load_version(version: ServedVersion, trusted: tuple[str, ...] = ()) -> Loade
         Contract.model_validate_json(files[serving.CONTRACT]),
         Reference.model_validate_json(files[serving.REFERENCE]),
         files.get(serving.JURY, b""),
+        _gauge(files.get(serving.GAUGE)),
     )
+
+
+def _gauge(content: bytes | None) -> Gauge | None:
+    # Versions of before gauges have none.
+    return None if content is None else Gauge.model_validate_json(content)
 
 
 def registered_files(version: ServedVersion) -> dict[str, bytes]:

@@ -30,7 +30,9 @@ def fit_again(
     registered.pop(serving.JURY, None)
     cross_validate_again(spec, snapshot, winner, work, threads=winner.threads or None)
     fitted = fit_model(spec, snapshot, winner, work, threads=provenance.threads)
-    now = version_files(fitted.served, snapshot.contract, fitted.reference)
+    # Versions of before gauges have none.
+    gauge = fitted.gauge if serving.GAUGE in registered else None
+    now = version_files(fitted.served, snapshot.contract, fitted.reference, gauge)
     files = compare_files(registered, now)
     same = all(f.same for f in files)
     changes = compare_software(provenance.software, software())

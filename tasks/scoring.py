@@ -314,7 +314,14 @@ def _batch_scorer(
     }
     top = workload.inference.explanations
     return BatchScorer(
-        loaded.compiled, loaded.contract, loaded.reference, workload.key, stamp, top, shadow
+        loaded.compiled,
+        loaded.contract,
+        loaded.reference,
+        workload.key,
+        stamp,
+        top,
+        shadow,
+        loaded.gauge,
     )
 
 

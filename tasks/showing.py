@@ -11,6 +11,7 @@ from uuid import UUID
 
 from httpx import HTTPError
 from prefect.artifacts import (
+    create_image_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -21,7 +22,7 @@ from prefect.exceptions import PrefectException
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from twinloop.logplan import Table
+from twinloop.logplan import Note, Table
 from twinloop.workload import Workload
 
 _NO_PAGE = (HTTPError, PrefectException)
@@ -42,6 +43,22 @@ def show_table(workload: Workload, table: Table) -> None:
         rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
         with suppress(*_NO_PAGE):
             create_table_artifact(rows, key=_key(table.name, workload), description=table.title)
+
+
+def show_note(workload: Workload, note: Note) -> None:
+    """Put a text on the page of the flow run."""
+    if shown(workload):
+        with suppress(*_NO_PAGE):
+            create_markdown_artifact(
+                note.markdown, key=_key(note.name, workload), description=note.title
+            )
+
+
+def show_picture(workload: Workload, name: str, title: str, address: str) -> None:
+    """Put a picture, by its address, on the page of the flow run."""
+    if shown(workload):
+        with suppress(*_NO_PAGE):
+            create_image_artifact(address, key=_key(name, workload), description=title)
 
 
 def show_links(workload: Workload, title: str, links: Mapping[str, str | None]) -> None:

@@ -20,10 +20,10 @@ from tasks.engines import are_off
 from tasks.metering import Meter, metered
 from tasks.notes import Note
 from tasks.settings import settings
-from tasks.showing import show_links, show_table
+from tasks.showing import show_links, show_note, show_table
 from tasks.viewing import offer_view, run_page, runs_page
 from twinloop.errors import ServiceError
-from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text, plan_bill
+from twinloop.logplan import LogItem, Metric, Note, Param, Plot, Table, Tag, Text, plan_bill
 from twinloop.window import Window, format_instant
 from twinloop.workload import Workload
 
@@ -101,7 +101,7 @@ class TrackedRun:
     accurate: bool = False
 
     def log(self, items: Iterable[LogItem]) -> None:
-        """Log items to MLflow, and tables to the page of the flow run."""
+        """Log items to MLflow, and tables and notes to the page of the flow run."""
         planned = list(items)
         accuracies = (
             i for i in planned if isinstance(i, Metric) and i.name.startswith("accuracy/")
@@ -115,6 +115,8 @@ class TrackedRun:
         for item in planned:
             if isinstance(item, Table):
                 show_table(self.workload, item)
+            elif isinstance(item, Note):
+                show_note(self.workload, item)
 
 
 _CURRENT: ContextVar[TrackedRun | None] = ContextVar("run", default=None)

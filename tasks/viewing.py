@@ -7,6 +7,7 @@ the experiment and lists in its menu "Views".
 
 import json
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from twinloop.workload import Workload
 
@@ -23,6 +24,11 @@ _KIND_OF_WORK = "workflowType=machine_learning"
 def run_page(uri: str, experiment: str, run_id: str) -> str:
     """Return the address of a run's page."""
     return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}?{_KIND_OF_WORK}"
+
+
+def file_address(uri: str, run_id: str, path: str) -> str:
+    """Return the address of a file among a run's artifacts, as MLflow's own page asks for it."""
+    return f"{uri.rstrip('/')}/get-artifact?path={quote(path, safe='')}&run_uuid={run_id}"
 
 
 def runs_page(uri: str, experiment: str) -> str:

@@ -1,20 +1,32 @@
 """Watching: recent windows against what the champion was trained on, and late labels."""
 
+import math
 from datetime import datetime
+
+import numpy as np
 
 from tasks.labelling import Labelled, find_labels, find_shadow_labels
 from tasks.metering import step
 from tasks.published import overlapping, read_profile
+from tasks.recalling import circumstances, past_watches
 from tasks.registry import Loaded, ServedVersion, load_version
+from tasks.settings import settings
+from tasks.showing import show_picture
 from tasks.tracking import TrackedRun
-from twinloop.decision import Decision, Harm, assess_harm, decide
+from tasks.viewing import file_address
+from twinloop.decision import Decision, Expectation, decide, guarded
 from twinloop.drift import compare_profiles
 from twinloop.errors import EmptyWindowError
 from twinloop.evaluation import METRICS, block_means, watched_metric
-from twinloop.logplan import Metric, Tag, plan_decision
+from twinloop.harm import Harm, Period, assess_harm
+from twinloop.logplan import Metric, Tag, plan_decision, plan_drift_page
 from twinloop.profile import Profile, combine
+from twinloop.watches import Watch, past_checks, past_periods, watch_of, with_record
 from twinloop.window import Window, window_before
 from twinloop.workload import Workload
+
+# Days, or bunches of rows, that are looked at by themselves: what began lately shows there first.
+_LOOKS = (7, 4)
 
 
 def watch_window(workload: Workload, as_of: datetime) -> Window | None:
@@ -43,24 +55,58 @@ def check_drift(
     EmptyWindowError
         If nothing was scored in the window.
     """
-    window = watch_window(workload, as_of)
     loaded = load_version(champion, workload.trusted)
-    profile = _recent_profile(workload, champion, window, loaded)
+    profile = _recent_profile(workload, champion, watch_window(workload, as_of), loaded)
     features = compare_profiles(
         loaded.reference,
         profile,
         alpha=workload.monitoring.alpha,
         min_effect=workload.monitoring.min_effect,
     )
+    past = past_watches(workload, as_of, run)
     labelled = find_labels(workload, label_window(workload, as_of), champion)
-    harm = _harm(workload, loaded, labelled)
+    losses = _losses(workload, labelled)
+    harm = _harm(workload, loaded, losses, 0 if labelled is None else len(labelled.y), past, as_of)
+    known = _expectation(workload, champion, loaded, profile, labelled, past, as_of)
     share = profile.quarantined / max(profile.read, 1)
-    decision = decide(features, harm, share, workload)
+    decision = decide(features, harm, share, workload, known)
+    if decision.action == "retrain":
+        found = circumstances(workload, champion, decision, past, run)
+        decision = guarded(decision, found, workload)
     run.rows = profile.rows
-    run.log(plan_decision(decision))
+    run.log(plan_decision(decision, workload.metric))
+    run.log(plan_watched(Tag("twinloop.version", champion.version), losses, labelled))
     run.log(_accuracy(workload, champion, labelled))
     run.log(_shadow(workload, label_window(workload, as_of)))
+    course = (*past, watch_of(decision, as_of, champion.version))
+    run.log(plan_drift_page(decision, course, workload))
+    _show_course(workload, run)
     return decision
+
+
+def _show_course(workload: Workload, run: TrackedRun) -> None:
+    """Put the metric over time on the page of the flow run, where MLflow has pages."""
+    page = settings().mlflow_page or settings().mlflow_uri
+    if page.startswith("http"):
+        title = f"{workload.metric} over time"
+        address = file_address(page, run.run_id, "plots/metric_over_time.png")
+        show_picture(workload, "metric-over-time", title, address)
+
+
+def plan_watched(
+    version: Tag, losses: np.ndarray | None, labelled: Labelled | None
+) -> list[Metric | Tag]:
+    """Give what later watches read of this one: who served, and what its rows lost by block."""
+    if losses is None or labelled is None:
+        return [version]
+    period = Period.of(losses)
+    return [
+        version,
+        Metric("rows/labelled", len(labelled.y)),
+        Metric("harm/loss_mean", period.mean),
+        Metric("harm/loss_deviation", period.deviation),
+        Metric("harm/loss_blocks", period.blocks),
+    ]
 
 
 def _accuracy(
@@ -104,17 +150,64 @@ def _recent_profile(
     return combine(profiles, loaded.reference.binning)
 
 
-def _harm(workload: Workload, loaded: Loaded, labelled: Labelled | None) -> Harm | None:
+def _losses(workload: Workload, labelled: Labelled | None) -> np.ndarray | None:
+    """Return the mean loss of each block of labelled rows, the oldest first."""
     if labelled is None:
         return None
     metric = watched_metric(workload.metric)
     assert metric.row_loss is not None  # noqa: S101 - watched metrics have one
-    losses = metric.row_loss(labelled.y, labelled.predictions)
+    return block_means(metric.row_loss(labelled.y, labelled.predictions), labelled.blocks)
+
+
+def _harm(
+    workload: Workload,
+    loaded: Loaded,
+    losses: np.ndarray | None,
+    n_rows: int,
+    past: tuple[Watch, ...],
+    as_of: datetime,
+) -> Harm | None:
+    if losses is None:
+        return None
+    monitoring = workload.monitoring
     return assess_harm(
         loaded.reference,
-        block_means(losses, labelled.blocks),
-        len(losses),
-        alpha=workload.monitoring.alpha,
-        tolerance=workload.monitoring.tolerance,
-        of_mean=metric.of_mean,
+        losses,
+        n_rows,
+        alpha=monitoring.alpha,
+        tolerance=monitoring.tolerance,
+        of_mean=watched_metric(workload.metric).of_mean,
+        looks=_LOOKS,
+        past=past_periods(past, monitoring.window, as_of),
     )
+
+
+def _expectation(
+    workload: Workload,
+    champion: ServedVersion,
+    loaded: Loaded,
+    profile: Profile,
+    labelled: Labelled | None,
+    past: tuple[Watch, ...],
+    as_of: datetime,
+) -> Expectation:
+    """Estimate the metric without labels, and hold earlier estimates to the labels since."""
+    span, gauge = workload.monitoring.window, loaded.gauge
+    checks = past_checks(past, span)
+    realised = checked = None
+    if labelled is not None:
+        realised = METRICS[workload.metric].score(labelled.y, labelled.predictions)
+        realised = realised if math.isfinite(realised) else None
+    # A gauge of before the metric was changed tells of another one.
+    if gauge is None or gauge.metric != workload.metric:
+        return Expectation(promised=champion.score, realised=realised)
+    if labelled is not None:
+        then = _recent_profile(workload, champion, label_window(workload, as_of), loaded)
+        checked = gauge.estimate(then.expected, checks)
+    known = Expectation(
+        promised=champion.score,
+        estimate=gauge.estimate(profile.expected, checks),
+        checked=checked,
+        realised=realised,
+    )
+    return with_record(known, past, as_of, span)

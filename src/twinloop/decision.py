@@ -1,49 +1,79 @@
 """The decision of a drift check: does it hurt, and what to do about it."""
 
-from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
-from scipy import stats
-
 from twinloop.drift import FeatureDrift
-from twinloop.profile import PREDICTION, Reference
+from twinloop.estimate import Estimate
+from twinloop.evaluation import METRICS
+from twinloop.guards import Circumstances, holds
+from twinloop.harm import Harm, assess_harm
+from twinloop.profile import PREDICTION
 from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
+
+__all__ = ["Action", "Decision", "Expectation", "Harm", "assess_harm", "decide", "guarded"]
 
 Action = Literal["fine", "watch", "retrain"]
 # Below this share of the model, a feature's drift is reported and does not count.
 _MATTERS = 0.02
-_MIN_BLOCKS = 3
 
 
-class Harm(Frozen):
-    """What labels say: the error of recent rows against that of the holdout.
+class Expectation(Frozen):
+    """What is known of the metric without the newest labels, and how far that can be trusted.
 
     Attributes
     ----------
-    expected, realised
-        The metric, or its stand-in with a loss by the row, on the holdout and on recent rows.
-    p_value
-        One-sided, of the mean loss of blocks being larger now (Welch 1947).
+    promised
+        The metric on the champion's holdout.
+    estimate
+        Of the rows scored lately; None where nothing tells.
+    checked, realised
+        The estimate of the newest rows with labels, and what the labels say of them.
+    missed
+        How many of the last estimates that labels came for lay outside of their interval.
+    of
+        Of how many.
     """
 
-    metric: str
-    expected: float
-    realised: float
-    p_value: float
-    n_rows: int
-    n_blocks: int
-    harmful: bool
+    promised: float
+    estimate: Estimate | None = None
+    checked: Estimate | None = None
+    realised: float | None = None
+    missed: int = 0
+    of: int = 0
+
+    @property
+    def trusted(self) -> bool:
+        """Whether estimates were right lately, as far as labels came."""
+        return 2 * self.missed < max(self.of, 1)
+
+    def worse(self, tolerance: float) -> bool:
+        """Tell whether even the better end of the estimate is above what was promised."""
+        if self.estimate is None:
+            return False
+        metric = METRICS[self.estimate.metric]
+        best = self.estimate.high if metric.greater_is_better else self.estimate.low
+        return metric.distance(best) > metric.distance(self.promised) * (1 + tolerance)
 
 
 class Decision(Frozen):
-    """What a drift check concluded, and why."""
+    """What a drift check concluded, and why.
+
+    Attributes
+    ----------
+    cause
+        What speaks for a retraining: ``labels``, ``reached``, ``drift: ...`` or ``estimate``.
+    held
+        The guard that holds it back; empty where none does.
+    """
 
     action: Action
     reasons: tuple[str, ...]
     features: tuple[FeatureDrift, ...]
     harm: Harm | None = None
+    expectation: Expectation | None = None
+    cause: str = ""
+    held: str = ""
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -51,75 +81,27 @@ class Decision(Frozen):
         return tuple(f.column for f in self.features if f.drifted)
 
 
-def assess_harm(
-    reference: Reference,
-    losses: np.ndarray,
-    n_rows: int,
-    *,
-    alpha: float,
-    tolerance: float,
-    of_mean: Callable[[float], float],
-) -> Harm | None:
-    """Tell whether the error of recent labelled rows is above what the holdout promised.
-
-    Parameters
-    ----------
-    reference
-        Holds the holdout's mean loss block by block.
-    losses : np.ndarray, shape (n_blocks,)
-        Mean loss of recent rows block by block.
-    n_rows
-        How many recent rows have a label.
-    alpha
-        Level of the test.
-    tolerance
-        Relative rise of the metric that may pass.
-    of_mean
-        From a mean loss to the metric.
-
-    Returns
-    -------
-    Harm or None
-        None with too few blocks to tell.
-    """
-    then = np.array(reference.losses)
-    if len(losses) < _MIN_BLOCKS or len(then) < _MIN_BLOCKS:
-        return None
-    # From means and deviations: days of one and the same loss are no reason for a warning.
-    now_and_then = [(a.mean(), a.std(ddof=1), len(a)) for a in (losses, then)]
-    test = stats.ttest_ind_from_stats(
-        *now_and_then[0], *now_and_then[1], equal_var=False, alternative="greater"
-    )
-    p_value = float(test.pvalue) if np.isfinite(test.pvalue) else 1.0
-    expected, realised = float(of_mean(float(then.mean()))), float(of_mean(float(losses.mean())))
-    return Harm(
-        metric=reference.loss,
-        expected=expected,
-        realised=realised,
-        p_value=p_value,
-        n_rows=n_rows,
-        n_blocks=len(losses),
-        harmful=p_value < alpha and realised > expected * (1 + tolerance),
-    )
-
-
 def decide(
     features: tuple[FeatureDrift, ...],
     harm: Harm | None,
     quarantine_share: float,
     workload: Workload,
+    expectation: Expectation | None = None,
 ) -> Decision:
     """Conclude: retrain where it hurts, watch where it may, else fine.
 
-    Labels outrank everything. Without them, drift of what the model leans on is reason enough.
+    Labels outrank everything. Without them, drift of what the model leans on is reason enough, and
+    so is an estimate that is clearly above what was promised, as long as such estimates have been
+    right lately. An estimate calms nobody: it does not see a changed concept.
     """
     drifted = [f for f in features if f.drifted]
     telling = [f for f in drifted if f.importance >= _MATTERS]
     crowded = quarantine_share > workload.inference.quarantine_limit / 2
-    action: Action = "watch" if telling or crowded else "fine"
-    if harm.harmful if harm is not None else telling:
-        action = "retrain"
-    reasons = [_say_harm(harm)] if harm is not None else []
+    worse = expectation is not None and expectation.worse(workload.monitoring.tolerance)
+    cause = _cause(harm, telling, worse=worse and expectation is not None and expectation.trusted)
+    reasons = _say_harm(harm) if harm is not None else []
+    if expectation is not None and expectation.estimate is not None:
+        reasons += _say_estimate(expectation, worse=worse)
     reasons += [_say_drift(f) for f in drifted]
     if crowded:
         reasons.append(f"{quarantine_share:.1%} of the rows are quarantined")
@@ -129,14 +111,72 @@ def decide(
         reasons.append("no column drifted")
     elif harm is None:
         reasons.append("no labels yet to tell whether it hurts")
-    return Decision(action=action, reasons=tuple(reasons), features=features, harm=harm)
+    watching = bool(telling or crowded or worse)
+    return Decision(
+        action="retrain" if cause else "watch" if watching else "fine",
+        reasons=tuple(reasons),
+        features=features,
+        harm=harm,
+        expectation=expectation,
+        cause=cause,
+    )
 
 
-def _say_harm(harm: Harm) -> str:
-    return (
+def _cause(harm: Harm | None, telling: list[FeatureDrift], *, worse: bool) -> str:
+    if harm is not None:
+        return "labels" if harm.harmful else "reached" if harm.lost else ""
+    if telling:
+        return f"drift: {', '.join(sorted(f.column for f in telling))}"
+    return "estimate" if worse else ""
+
+
+def guarded(decision: Decision, found: Circumstances, workload: Workload) -> Decision:
+    """Return the decision with the guard that holds a retraining back: it becomes a watch."""
+    held = holds(decision.cause, found, workload) if decision.action == "retrain" else ""
+    if not held:
+        return decision
+    reasons = (*decision.reasons, f"no retraining now, {held}")
+    return decision.model_copy(update={"action": "watch", "held": held, "reasons": reasons})
+
+
+def _say_harm(harm: Harm) -> list[str]:
+    said = (
         f"{harm.metric} {harm.realised:.4g} on {harm.n_rows} labelled rows, "
         f"{harm.expected:.4g} expected, p {harm.p_value:.2g}"
     )
+    if harm.harmful and harm.newest:
+        said += f"; {harm.newest_realised:.4g} in the newest {harm.newest} blocks"
+    if not harm.lost or harm.reached is None:
+        return [said]
+    # The first reason goes on the retraining.
+    return [
+        f"{harm.metric} {harm.realised:.4g} on {harm.n_rows} labelled rows, {harm.reached:.4g} was "
+        f"once reached, p {harm.reached_p:.2g}",
+        f"the champion promised no better: {harm.expected:.4g}",
+    ]
+
+
+def _say_estimate(known: Expectation, *, worse: bool) -> list[str]:
+    found = known.estimate
+    assert found is not None  # noqa: S101 - asked for by the caller
+    how = "clearly worse than" if worse else "in line with"
+    said = [
+        f"{found.metric} estimated at {found.value:.4g} [{found.low:.4g}, {found.high:.4g}] on "
+        f"{found.rows} rows, {how} the {known.promised:.4g} promised; a changed concept would not "
+        "show in it"
+    ]
+    if known.checked is not None and known.realised is not None:
+        right = "within" if known.checked.holds(known.realised) else "outside"
+        said.append(
+            f"labels say {known.realised:.4g}, {right} the estimate "
+            f"[{known.checked.low:.4g}, {known.checked.high:.4g}] of the same rows"
+        )
+    if not known.trusted:
+        said.append(
+            f"{known.missed} of the last {known.of} estimates were wrong beyond their interval: "
+            "estimates do not count now"
+        )
+    return said
 
 
 def _say_drift(feature: FeatureDrift) -> str:

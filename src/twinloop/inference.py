@@ -9,6 +9,7 @@ import pyarrow as pa
 from twinloop.contract import REASON, SCORED_ROLES, Contract, check_rows, with_reason
 from twinloop.digest import ContentDigest
 from twinloop.explaining import explain, no_explanation, typical_values
+from twinloop.gauge import Gauge, GaugedCounter
 from twinloop.profile import Counter, Reference
 from twinloop.scorer import Predictions, Scorer
 from twinloop.shadow import Agreement, Shadow
@@ -61,6 +62,8 @@ class BatchScorer:
         How many features to name with each answer.
     shadow
         Who answers too.
+    gauge
+        What estimates the metric without labels.
     """
 
     def __init__(
@@ -72,10 +75,11 @@ class BatchScorer:
         stamp: Mapping[str, pa.Scalar],
         explanations: int = 0,
         shadow: Shadow | None = None,
+        gauge: Gauge | None = None,
     ) -> None:
         self._scorer = scorer
         self._contract = contract
-        self._counter = Counter(reference.binning)
+        self._counter = GaugedCounter(Counter(reference.binning), gauge)
         self._key = key
         self._stamp = stamp
         self._explanations = explanations
@@ -87,7 +91,7 @@ class BatchScorer:
         self.schema = pa.schema([*contract.arrow_schema("key", "time"), *answers, *stamped])
 
     @property
-    def counter(self) -> Counter:
+    def counter(self) -> GaugedCounter:
         """What counts rows for the profile."""
         return self._counter
 

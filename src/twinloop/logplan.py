@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,12 +10,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from twinloop.costs import Usage, cost_metrics, energy_words
+from twinloop.course import by_effect
 from twinloop.decision import Decision
+from twinloop.drift_plots import course_plot, drift_plot
+from twinloop.driftpage import short_page, write_drift_page
 from twinloop.leaderboard import LEGEND, columns, lines, remarks
 from twinloop.leakage import Finding
 from twinloop.loop_keys import Prices
+from twinloop.page import to_html
 from twinloop.plots import (
-    drift_plot,
     gap_plot,
     holdout_plots,
     importance_plot,
@@ -25,6 +28,7 @@ from twinloop.plots import (
 from twinloop.profile import Reference
 from twinloop.results import CandidateResult, Leaderboard
 from twinloop.scorer import Predictions, Target
+from twinloop.watches import Watch, numbers_of
 from twinloop.workload import Workload
 
 
@@ -90,7 +94,16 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-LogItem = Param | Metric | Tag | Text | Plot | Table
+@dataclass(frozen=True)
+class Note:
+    """A text in Markdown for the page of the flow run."""
+
+    name: str
+    title: str
+    markdown: str
+
+
+LogItem = Param | Metric | Tag | Text | Plot | Table | Note
 
 
 def plan_candidate(result: CandidateResult) -> Iterator[LogItem]:
@@ -214,9 +227,23 @@ def plan_bill(
         yield Table("bill", title, ("what", "value"), lines_of)
 
 
-def plan_decision(decision: Decision) -> Iterator[LogItem]:
-    """Yield the log of a drift check."""
+def plan_decision(decision: Decision, metric: str = "") -> Iterator[LogItem]:
+    """Yield the log of a drift check.
+
+    Parameters
+    ----------
+    decision
+        What it concluded.
+    metric
+        Of the workload: the one that is estimated.
+    """
     yield Tag("twinloop.decision", decision.action)
+    if decision.cause:
+        yield Tag("twinloop.cause_of_retraining", decision.cause)
+    if decision.held:
+        yield Tag("twinloop.held", decision.held)
+    for name, value in numbers_of(decision, metric):
+        yield Metric(name, value)
     yield Text("decision.json", decision.model_dump_json(indent=1))
     yield Metric("drift/columns", float(len(decision.drifted)))
     yield Metric(
@@ -234,11 +261,30 @@ def plan_decision(decision: Decision) -> Iterator[LogItem]:
                 f"{f.importance:.1%}",
                 "yes" if f.drifted else "",
             )
-            for f in decision.features
+            for f in by_effect(decision.features)
         ),
     )
-    columns = tuple((f.column, f.distance, f.drifted) for f in decision.features)
-    yield Plot("plots/drift.png", partial(drift_plot, columns))
+    yield Plot("plots/drift.png", partial(drift_plot, by_effect(decision.features)))
+
+
+def plan_drift_page(
+    decision: Decision, watches: Sequence[Watch], workload: Workload
+) -> Iterator[LogItem]:
+    """Yield the page of a drift check, and the metric over all checks so far.
+
+    Parameters
+    ----------
+    decision
+        What it concluded.
+    watches
+        All checks so far in order of time, this one the last.
+    workload
+        Whose.
+    """
+    yield Text("drift.html", to_html(write_drift_page(decision, watches, workload)))
+    yield Plot("plots/metric_over_time.png", partial(course_plot, watches, workload.metric))
+    note = short_page(decision, watches, workload)
+    yield Note("drift-check", f"{workload.id}: {decision.action}", note)
 
 
 def plan_snapshot(read: int, rows: int, digest: str, dropped: dict[str, int]) -> Iterator[LogItem]:

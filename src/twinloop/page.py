@@ -93,7 +93,23 @@ class Command:
     line: str
 
 
-Block = Words | Facts | Grid | Spans | Shares | Command
+@dataclass(frozen=True)
+class Drawing:
+    """A drawing in HTML, a table in Markdown.
+
+    Attributes
+    ----------
+    svg
+        An SVG element; whoever draws it escapes what users named.
+    table
+        The same in numbers.
+    """
+
+    svg: str
+    table: Grid
+
+
+Block = Words | Facts | Grid | Spans | Shares | Drawing | Command
 
 
 @dataclass(frozen=True)
@@ -176,6 +192,8 @@ def _block(block: Block) -> str:
             return _table(("", head, "95 % interval", ""), rows, (1, 2))
         case Shares(head, shares):
             return _table((head, "share"), tuple((n, f"{s:.1%}") for n, s in shares), (1,))
+        case Drawing(_, table):
+            return _block(table)
         case Command(line):
             return f"```\n{line}\n```"
 

@@ -302,16 +302,6 @@ def learning_curve_plot(points: tuple[CurvePoint, ...], metric: str) -> Figure:
     return figure
 
 
-def drift_plot(columns: tuple[tuple[str, float, bool], ...]) -> Figure:
-    """Draw columns by their distance from the reference: name, distance, drifted."""
-    shown = columns[:_MOST_FEATURES][::-1]
-    height = 1.2 + 0.25 * len(shown)
-    figure, axes = _figure("Drift by column", "Jensen-Shannon distance", "", height=height)
-    colours = [_ORANGE if drifted else _BLUE for _, _, drifted in shown]
-    axes.barh([name for name, _, _ in shown], [d for _, d, _ in shown], color=colours)
-    return figure
-
-
 def replay_plot(
     ends: dict[str, list[datetime]], errors: dict[str, list[float]], metric: str
 ) -> Figure:

@@ -53,6 +53,8 @@ class Profile(Frozen):
         Digest of the binning it was made with.
     read, quarantined
         Rows in the window, and those that broke the contract.
+    expected
+        What the rows are expected to cost, see `twinloop.gauge`; empty where nothing tells.
     """
 
     rows: int
@@ -60,6 +62,7 @@ class Profile(Frozen):
     read: int = 0
     quarantined: int = 0
     columns: tuple[ColumnProfile, ...]
+    expected: tuple[int, ...] = ()
 
     def merge(self, other: Self) -> Self:
         """Return the profile of both tables together.
@@ -78,8 +81,14 @@ class Profile(Frozen):
                 "read": self.read + other.read,
                 "quarantined": self.quarantined + other.quarantined,
                 "columns": columns,
+                "expected": _both(self.expected, other.expected),
             }
         )
+
+
+def _both(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """Add up; nothing adds nothing."""
+    return tuple(x + y for x, y in zip(a, b, strict=True)) if a and b else a or b
 
 
 class Binning(Frozen):

@@ -13,6 +13,7 @@ from twinloop.scorer import Scorer, from_files
 CONTRACT = "contract.json"
 REFERENCE = "reference.json"
 JURY = "jury.parquet"
+GAUGE = "gauge.json"
 
 
 class PandasModel:

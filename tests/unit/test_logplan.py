@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from twinloop.decision import Decision, decide
 from twinloop.drift import FeatureDrift
+from twinloop.drift_plots import course_plot, drift_plot
 from twinloop.leaderboard import columns, lines
 from twinloop.leakage import Finding
 from twinloop.logplan import (
@@ -29,7 +30,6 @@ from twinloop.logplan import (
     plan_training,
 )
 from twinloop.plots import (
-    drift_plot,
     gap_plot,
     holdout_plots,
     importance_plot,
@@ -50,10 +50,15 @@ from twinloop.scorer import Predictions, Target
 from twinloop.verdict import Verdict, first_version
 from twinloop.verdictplan import plan_retraining, plan_verdict
 from twinloop.vocabulary import CandidateName, Task
+from twinloop.watches import Watch
 from twinloop.workload import Workload
 
 NAMES = ("n", "k")
 COLUMNS = tuple(ColumnProfile(name=n, counts=(0, 0)) for n in (*NAMES, "prediction"))
+FEATURES = tuple(
+    FeatureDrift(column=n, distance=d, p_value=0.0, importance=0.5, drifted=d > 0.1)
+    for n, d in (("n", 0.5), ("k", 0.05))
+)
 REFERENCE = Reference(
     binning=Binning(columns=COLUMNS),
     whole=Profile(rows=0, columns=COLUMNS),
@@ -186,8 +191,9 @@ def test_every_plot_of_a_training_is_drawn(task: Task, case: str, n_rows: int, t
                 )
             )
         ),
-        drift_plot((("n", 0.3, True), ("k", 0.0, False))),
+        drift_plot(FEATURES),
         drift_plot(()),
+        course_plot([Watch(as_of=datetime(2024, 1, 1, tzinfo=UTC), action="retrain")], "rmse"),
         replay_plot({"never": [datetime(2024, 1, 1, tzinfo=UTC)]}, {"never": [0.5]}, "rmse"),
         replay_plot({"never": []}, {"never": []}, "rmse"),
     ],
@@ -294,17 +300,15 @@ def test_a_verdict_logs_its_numbers_where_there_are() -> None:
 @pytest.mark.parametrize("n_columns", [0, 2])
 def test_a_decision_logs_how_far_the_columns_are(n_columns: int) -> None:
     """How many drifted and the largest distance, also where nothing could be compared."""
-    features = tuple(
-        FeatureDrift(column=n, distance=d, p_value=0.0, importance=0.5, drifted=d > 0.1)
-        for n, d in (("n", 0.5), ("k", 0.05))
-    )[:n_columns]
+    features = FEATURES[:n_columns]
     decision = decide(features, None, 0.0, workload_of())
     plan = list(plan_decision(decision))
     assert metrics(plan) == {
         "drift/columns": 1.0 if features else 0.0,
         "drift/largest_distance": 0.5 if features else 0.0,
     }
-    assert tags(plan) == {"twinloop.decision": "retrain" if features else "fine"}
+    drifted = {"twinloop.decision": "retrain", "twinloop.cause_of_retraining": "drift: n"}
+    assert tags(plan) == (drifted if features else {"twinloop.decision": "fine"})
     (text,) = (i for i in plan if isinstance(i, Text))
     assert Decision.model_validate(json.loads(text.content)) == decision
 

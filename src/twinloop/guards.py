@@ -1,0 +1,96 @@
+"""Guards: what holds a retraining back that a drift check calls for."""
+
+from datetime import timedelta
+
+from twinloop.vocabulary import Frozen
+from twinloop.window import format_duration
+from twinloop.workload import Workload
+
+# An error so many times that of the last call is another matter.
+_WORSE = 1.15
+
+
+class Circumstances(Frozen):
+    """What a guard has to know; None where nothing is known, so that it holds nothing back.
+
+    Attributes
+    ----------
+    since_training
+        Since any version was last trained.
+    new_rows
+        Rows with a label since the champion's training.
+    calls
+        How often the same cause has had its retraining, in a row.
+    since_call
+        Since the last of them.
+    worsened
+        The error now, as a multiple of that at the last of them.
+    spent
+        Money that trainings of the last 30 days took.
+    """
+
+    since_training: timedelta | None = None
+    new_rows: int | None = None
+    calls: int = 0
+    since_call: timedelta | None = None
+    worsened: float | None = None
+    spent: float | None = None
+
+
+def holds(cause: str, found: Circumstances, workload: Workload) -> str:
+    """Return which guard holds a retraining back, in words; empty if none does.
+
+    Parameters
+    ----------
+    cause
+        What calls for it: ``labels``, ``reached``, ``estimate``, or ``drift`` and columns.
+    found
+        How things are.
+    workload
+        Its retraining keys are the guards.
+    """
+    rules = workload.retraining
+    wait = rules.cooldown
+    if found.since_training is not None and found.since_training < wait:
+        return f"cooldown: {_span(wait - found.since_training)} of {format_duration(wait)} left"
+    if found.new_rows is not None and found.new_rows < rules.min_new_rows:
+        return (
+            f"min_new_rows: {found.new_rows} labelled rows since the champion's training, "
+            f"{rules.min_new_rows} wanted"
+        )
+    if held := _same_cause(cause, found, wait):
+        return held
+    if rules.budget is not None and found.spent is not None and found.spent >= rules.budget:
+        currency = workload.prices.currency
+        return (
+            f"budget: {found.spent:.4g} of {rules.budget:.4g} {currency} spent in the last 30 days"
+        )
+    return ""
+
+
+def _same_cause(cause: str, found: Circumstances, wait: timedelta) -> str:
+    """Hold back what a cause calls for again.
+
+    Drift is answered once: without labels nothing tells whether that helped. Labels that stay bad
+    may call again, each time after one cooldown more, so that rows have come that were not there:
+    ever more rarely where nothing can be gained. An error that got clearly worse is a new cause.
+    """
+    if not found.calls or found.since_call is None:
+        return ""
+    if not cause.startswith(("labels", "reached")):
+        return f"one retraining a cause: {cause} had its own {_span(found.since_call)} ago"
+    longer = wait * found.calls
+    if found.since_call >= longer or (found.worsened or 0.0) >= _WORSE:
+        return ""
+    times = "once" if found.calls == 1 else f"{found.calls} times"
+    return (
+        f"one retraining a cause: it was tried {times} and the error stayed; again in "
+        f"{_span(longer - found.since_call)}"
+    )
+
+
+def _span(span: timedelta) -> str:
+    """Spell a duration in whole days or hours, so that it can be read."""
+    if span >= timedelta(days=2):
+        return f"{span / timedelta(days=1):.0f} days"
+    return f"{span / timedelta(hours=1):.0f} hours"

@@ -1,0 +1,104 @@
+"""Recalling: what earlier drift checks found, and what came of them, from the ledger."""
+
+from datetime import datetime, timedelta
+
+from tasks.published import overlapping
+from tasks.registry import ServedVersion, versions
+from tasks.tracking import TrackedRun, client, experiment_id
+from twinloop.decision import Decision
+from twinloop.evaluation import METRICS, Metric
+from twinloop.guards import Circumstances
+from twinloop.watches import Watch, calls_before
+from twinloop.window import Window, as_utc
+from twinloop.workload import Workload
+
+_MOST = 1000
+_MONTH = timedelta(days=30)
+
+
+def past_watches(workload: Workload, as_of: datetime, run: TrackedRun) -> tuple[Watch, ...]:
+    """Read earlier checks of a workload, or of its replay: one search, the oldest first.
+
+    Of several of one moment the last that ran counts.
+    """
+    found: dict[datetime, Watch] = {}
+    for one in reversed(_search(workload, "monitoring", run)):
+        watch = Watch.of(workload.metric, one.data.metrics, one.data.tags)
+        found[watch.as_of] = watch
+    return tuple(found[moment] for moment in sorted(found) if moment < as_of)
+
+
+def circumstances(
+    workload: Workload,
+    champion: ServedVersion,
+    decision: Decision,
+    past: tuple[Watch, ...],
+    run: TrackedRun,
+) -> Circumstances:
+    """Gather what the guards of a retraining have to know."""
+    as_of = run.as_of
+    trained = [v.trained_at for v in versions(workload) if v.trained_at <= as_of]
+    calls, last = calls_before(past, decision.cause, trained, champion.version)
+    return Circumstances(
+        since_training=as_of - max(trained) if trained else None,
+        new_rows=_new_rows(workload, champion, as_of),
+        calls=calls,
+        since_call=as_of - last.as_of if last else None,
+        worsened=_worsened(decision, last, METRICS[workload.metric]),
+        spent=None if workload.retraining.budget is None else _spent(workload, as_of, run),
+    )
+
+
+def _worsened(decision: Decision, last: Watch | None, metric: Metric) -> float | None:
+    """Return the error now as a multiple of that at the last call; None where one is unknown."""
+    now = decision.expectation.realised if decision.expectation else None
+    if last is None or last.realised is None or now is None:
+        return None
+    then = metric.distance(last.realised)
+    return metric.distance(now) / then if then > 0 else None
+
+
+def _search(workload: Workload, kind: str, run: TrackedRun) -> list:  # type: ignore[type-arg]
+    mlflow_client = client()
+    where = (
+        f"tags.`twinloop.kind` = '{kind}' and tags.`twinloop.workload` = '{workload.id}' "
+        "and attributes.status = 'FINISHED'"
+    )
+    if run.replay:
+        where += f" and tags.`twinloop.replay` = '{run.replay}'"
+    return list(
+        mlflow_client.search_runs(
+            [experiment_id(mlflow_client, workload.experiment)],
+            where,
+            max_results=_MOST,
+            order_by=["attributes.start_time DESC"],
+        )
+    )
+
+
+def _new_rows(workload: Workload, champion: ServedVersion, as_of: datetime) -> int | None:
+    """Count rows scored since the newest that the champion was fitted on, labels due.
+
+    Of a window that begins earlier, or ends later than labels are known, its share counts.
+    """
+    if workload.time is None or champion.until is None:
+        return None
+    since = datetime.fromtimestamp(champion.until / 1e6, as_of.tzinfo)
+    until = as_of - workload.monitoring.labels_after
+    if until <= since:
+        return 0
+    rows = 0.0
+    for manifest in overlapping(workload, Window(start=since, end=until)):
+        if manifest.window is not None:
+            start, end = manifest.window.start, manifest.window.end
+            rows += manifest.scored * ((min(end, until) - max(start, since)) / (end - start))
+    return int(rows)
+
+
+def _spent(workload: Workload, as_of: datetime, run: TrackedRun) -> float:
+    """Add up what trainings of the last 30 days took."""
+    return sum(
+        float(one.data.metrics.get("cost/money_total", 0.0))
+        for one in _search(workload, "training", run)
+        if as_of - _MONTH < as_utc(datetime.fromisoformat(one.data.tags["twinloop.as_of"])) <= as_of
+    )
