@@ -8,7 +8,7 @@ from tasks.published import overlapping, read_profile
 from tasks.registry import Loaded, ServedVersion, load_version
 from tasks.tracking import TrackedRun
 from twinloop.decision import Decision, Harm, assess_harm, decide
-from twinloop.drift import compare_profiles
+from twinloop.drift import compare_profiles, windows_ahead
 from twinloop.errors import EmptyWindowError
 from twinloop.evaluation import METRICS, block_means, watched_metric
 from twinloop.logplan import Metric, Tag, plan_decision
@@ -51,6 +51,7 @@ def check_drift(
         profile,
         alpha=workload.monitoring.alpha,
         min_effect=workload.monitoring.min_effect,
+        ahead=windows_ahead(loaded.reference, window),
     )
     labelled = find_labels(workload, label_window(workload, as_of), champion)
     harm = _harm(workload, loaded, labelled)

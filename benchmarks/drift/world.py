@@ -116,9 +116,7 @@ def binning_of(world: World) -> Binning:
         else:
             columns.append(ColumnProfile(name=f"c{i}", counts=(0,) * min(len(cuts) + 1, KEPT)))
     n = 24
-    columns.append(
-        ColumnProfile(name="prediction", edges=tuple(range(n - 1)), counts=(0,) * n)
-    )
+    columns.append(ColumnProfile(name="prediction", edges=tuple(range(n - 1)), counts=(0,) * n))
     return Binning(columns=tuple(columns))
 
 
@@ -180,9 +178,7 @@ def _cells(
     return np.asarray(np.clip(cells, 0, None) / cells.sum())
 
 
-def _predicted(
-    world: World, push: np.ndarray, change: Change | None
-) -> tuple[float, float]:
+def _predicted(world: World, push: np.ndarray, change: Change | None) -> tuple[float, float]:
     """Return mean and standard deviation of the predictions, on the scale of an ordinary window."""
     shift, variance = float(world.weights @ push), 1.0
     if change is not None:
@@ -258,13 +254,9 @@ def _extra(world: World) -> float:
     return float(SHARED * (w.sum() ** 2 - (w**2).sum()))
 
 
-def reference_of(
-    world: World, binning: Binning, rows: int, rng: np.random.Generator
-) -> Reference:
+def reference_of(world: World, binning: Binning, rows: int, rng: np.random.Generator) -> Reference:
     """Draw what a model remembers of windows of so many rows."""
-    windows = tuple(
-        draw_profile(world, binning, w, rows, rng) for w in reversed(range(PAST))
-    )
+    windows = tuple(draw_profile(world, binning, w, rows, rng) for w in reversed(range(PAST)))
     plain, sample, separations = sample_windows(windows)
     return Reference(
         binning=binning,
@@ -276,5 +268,3 @@ def reference_of(
         sample=sample,
         separations=separations,
     )
-
-

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from twinloop.drift import FeatureDrift
+from twinloop.drift import QUARANTINE, FeatureDrift
 from twinloop.profile import PREDICTION, Reference
 from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
@@ -115,7 +115,11 @@ def decide(
     """
     drifted = [f for f in features if f.drifted]
     telling = [f for f in drifted if f.importance >= _MATTERS]
+    # Where the past of it is not known, half of what fails a run is too much.
+    tested = [f for f in features if f.column == QUARANTINE]
     crowded = quarantine_share > workload.inference.quarantine_limit / 2
+    if tested:
+        crowded, drifted = tested[0].drifted, [f for f in drifted if f not in tested]
     action: Action = "watch" if telling or crowded else "fine"
     if harm.harmful if harm is not None else telling:
         action = "retrain"

@@ -1,16 +1,18 @@
 """Drift: whether the input has changed beyond what is ordinary."""
 
-from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from scipy import stats
 
 from twinloop import ordinary
-from twinloop.columnscores import ColumnScores, angles, learn_scores
+from twinloop.columnscores import angles, learn_scores
+from twinloop.divergence import Effect, divergence, effect
 from twinloop.profile import ColumnProfile, Profile, Reference
 from twinloop.samples import SIZE
 from twinloop.separation import separation
 from twinloop.vocabulary import Frozen
+from twinloop.window import Window
 
 # Share of a past window's rows below which a window is too young to be compared.
 _ENOUGH = 0.5
@@ -18,7 +20,6 @@ _ENOUGH = 0.5
 _CLOCK = 0.5
 # Rows of a window below which nothing is said of all columns together.
 _FEW_ROWS = 100
-_NATS = float(np.log(2))
 _WIDTH = float(stats.norm.ppf(0.975))
 # Names of what is checked beside the columns.
 TOGETHER, QUARANTINE = "all columns together", "quarantined rows"
@@ -50,65 +51,6 @@ class FeatureDrift(Frozen):
     high: float = 1.0
 
 
-@dataclass(frozen=True)
-class Effect:
-    """A distance with its interval of 95 %."""
-
-    distance: float
-    low: float
-    high: float
-
-
-def divergence(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the Jensen-Shannon divergence of counts, in base 2, along the last axis.
-
-    0 for the same shares, and where either is empty; 1 for nothing in common.
-    """
-    one, other = (c / np.maximum(c.sum(axis=-1, keepdims=True), 1.0) for c in (a, b))
-    m = (one + other) / 2
-    parts = _ratio(one, m) + _ratio(other, m)
-    filled = (a.sum(axis=-1) > 0) & (b.sum(axis=-1) > 0)
-    return np.where(filled, np.clip(parts.sum(axis=-1) / 2, 0.0, 1.0), 0.0)
-
-
-def _ratio(shares: np.ndarray, m: np.ndarray) -> np.ndarray:
-    ratio = np.divide(shares, m, out=np.ones_like(m), where=shares > 0)
-    return np.asarray(shares * np.log2(ratio))
-
-
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the Jensen-Shannon distance of two vectors of counts (Endres and Schindelin 2003).
-
-    Base 2: 0 for the same shares, 1 for nothing in common. Empty counts are at distance 0.
-    """
-    return float(np.sqrt(divergence(a, b)))
-
-
-def effect(then: np.ndarray, now: np.ndarray) -> Effect:
-    """Return how far two vectors of counts are apart, less what chance makes of it.
-
-    The expected divergence of two samples of the same rows is that of a chi-squared variable (Grosse
-    et al. 2002, "Analysis of symbolic sequences using the Jensen-Shannon divergence"); the interval
-    is by the delta method, with the variance under no difference added.
-    """
-    n, m = float(now.sum()), float(then.sum())
-    if n == 0 or m == 0:
-        return Effect(0.0, 0.0, 1.0)
-    found = float(divergence(then, now))
-    free = max(int(((then + now) > 0).sum()) - 1, 0)
-    chance = (1 / n + 1 / m) / (8 * _NATS)
-    p, q = now / n, then / m
-    middle = (p + q) / 2
-    variance = 2 * free * chance**2
-    for shares, size in ((p, n), (q, m)):
-        ratio = np.divide(shares, middle, out=np.ones_like(middle), where=shares > 0)
-        slope = np.log2(ratio) / 2
-        variance += float((shares * slope**2).sum() - (shares @ slope) ** 2) / size
-    wide = _WIDTH * np.sqrt(variance)
-    ends = np.sqrt(np.clip(found - free * chance + wide * np.array([0, -1, 1]), 0.0, 1.0))
-    return Effect(*(float(e) for e in ends))
-
-
 def compare_profiles(
     reference: Reference,
     current: Profile,
@@ -119,8 +61,8 @@ def compare_profiles(
 ) -> tuple[FeatureDrift, ...]:
     """Compare a window with what the model was trained on: every column, and all of them together.
 
-    A column has drifted where its distance is at least `min_effect` and what is seen of it cannot be
-    explained by the size of the samples or by how much windows of the training rows differed.
+    A column has drifted where its distance is at least `min_effect` and what is seen of it cannot
+    be explained by the size of the samples or by how much windows of the training rows differed.
 
     Parameters
     ----------
@@ -180,9 +122,7 @@ def compare_profiles(
     return tuple(sorted(found, key=lambda f: -f.distance))
 
 
-def _together(
-    reference: Reference, current: Profile, ahead: float
-) -> tuple[float, Effect] | None:
+def _together(reference: Reference, current: Profile, ahead: float) -> tuple[float, Effect] | None:
     """Tell whether rows of the window are told from those of the past better than past windows'."""
     areas = np.array(reference.separations[::-1])
     rows, then = current.sample.codes(), reference.sample.codes()
@@ -219,6 +159,14 @@ def _quarantined(reference: Reference, current: Profile) -> tuple[float, Effect]
     more = now[0] / now[1] > then[0] / then[1]
     both = [np.array([k, n - k]) for k, n in (then, now)]
     return float(p[0]) if more else 1.0, effect(both[0], both[1])
+
+
+def windows_ahead(reference: Reference, window: Window | None) -> float:
+    """Return how many windows after the newest one of the training rows a window is; at least 1."""
+    if window is None or reference.until is None:
+        return 1.0
+    since = window.end - datetime.fromtimestamp(0, UTC) - timedelta(microseconds=reference.until)
+    return max(1.0, since / (window.end - window.start))
 
 
 def _cells(column: ColumnProfile) -> np.ndarray:

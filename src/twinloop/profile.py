@@ -5,16 +5,13 @@ from typing import Self
 
 import numpy as np
 
-from twinloop.bins import count_bins, find_bins, learn_edges
-from twinloop.encoding import Encoding
-from twinloop.moments import Grid, learn_grid
+from twinloop.bins import count_bins, find_bins
+from twinloop.moments import Grid
 from twinloop.samples import Sample
-from twinloop.scorer import Predictions, Target
+from twinloop.scorer import Predictions
 from twinloop.vocabulary import Frozen
 
 PREDICTION = "prediction"
-# Of so many classes each probability is counted; of more the class alone.
-_MOST_CLASSES = 20
 
 
 class ColumnProfile(Frozen):
@@ -185,6 +182,11 @@ class Counter:
         """Return the cells of no rows."""
         return np.zeros(sum(len(c.counts) + 4 for c in self._binning.columns), np.int64)
 
+    def nothing(self) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Return the cells of no rows, and what a sample of none is made of."""
+        values = np.empty((0, len(self._binning.columns)), np.float32)
+        return self.none(), (np.empty(0, np.uint64), values)
+
     def profile(self, cells: np.ndarray, n_rows: int, sample: Sample | None = None) -> Profile:
         """Return the profile that cells make, of how many rows."""
         columns, at = [], 0
@@ -222,7 +224,7 @@ class Counter:
         return Sample.of(hashes, np.column_stack(codes))
 
     def _answers(self, predictions: Predictions) -> list[np.ndarray]:
-        return _answers(predictions)[: self._binning.n_outputs]
+        return answers_of(predictions)[: self._binning.n_outputs]
 
 
 class Reference(Frozen):
@@ -238,6 +240,8 @@ class Reference(Frozen):
         Share of each feature in the model, same order as the features.
     losses
         Mean loss of each holdout block (a day, or a bunch of rows), of the metric in `loss`.
+    until
+        Time of the newest of these rows, microseconds since 1970; None where rows have none.
     sample
         Rows of all windows.
     separations
@@ -251,49 +255,12 @@ class Reference(Frozen):
     importance: tuple[float, ...]
     loss: str
     losses: tuple[float, ...]
+    until: int | None = None
     sample: Sample = Sample()
     separations: tuple[float, ...] = ()
 
 
-def learn_binning(
-    encoding: Encoding, X: np.ndarray, predictions: Predictions, target: Target
-) -> Binning:
-    """Fix the bins: quantiles for quantities, one bin a level for codes.
-
-    Parameters
-    ----------
-    encoding
-        Tells quantities from codes.
-    X : np.ndarray of float32, shape (n_rows, n_features)
-        Training rows.
-    predictions
-        Predictions to take the edges of their bins from.
-    target
-        Tells how many classes there are.
-    """
-    columns = [
-        _bins(feature.name, X[:, i], feature.n_levels)
-        for i, feature in enumerate(encoding.features)
-    ]
-    # A class is a code; a probability of two is more telling than the class it leads to.
-    codes = len(target.classes) if len(target.classes) > 2 else 0
-    answers = _answers(predictions)[: 1 + codes if codes <= _MOST_CLASSES else 1]
-    names = [PREDICTION, *(f"probability of {c}" for c in target.classes)]
-    for name, values in zip(names, answers, strict=False):
-        columns.append(_bins(name, values, codes if name == PREDICTION else 0))
-    values = [*X.T, *answers]
-    return Binning(
-        columns=tuple(columns),
-        grids=tuple(_grid(c, v) for c, v in zip(columns, values, strict=True)),
-        n_outputs=len(answers),
-    )
-
-
-def _grid(column: ColumnProfile, values: np.ndarray) -> Grid | None:
-    return learn_grid(values[np.isfinite(values)]) if column.edges else None
-
-
-def _answers(predictions: Predictions) -> list[np.ndarray]:
+def answers_of(predictions: Predictions) -> list[np.ndarray]:
     """Return what is counted of answers: of two classes a probability, of more the class first."""
     probability = predictions.probability
     if probability is None:
@@ -301,13 +268,6 @@ def _answers(predictions: Predictions) -> list[np.ndarray]:
     if probability.shape[1] == 2:
         return [probability[:, 1]]
     return [predictions.value, *probability.T]
-
-
-def _bins(name: str, values: np.ndarray, n_levels: int) -> ColumnProfile:
-    if n_levels:
-        return ColumnProfile(name=name, counts=(0,) * n_levels)
-    edges = learn_edges(values)
-    return ColumnProfile(name=name, edges=edges, counts=(0,) * (len(edges) + 1 if edges else 1))
 
 
 def window_numbers(times: np.ndarray | None, n_rows: int, span_micros: int) -> np.ndarray:

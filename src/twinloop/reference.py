@@ -1,19 +1,62 @@
 """Reference: what a model is to remember of its training rows, for windows to be compared with."""
 
 import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
-from twinloop.profile import Profile
-from twinloop.samples import SIZE, Sample
+from twinloop.digest import row_hashes
+from twinloop.encoding import Encoding
+from twinloop.profile import Binning, Counter, Profile
+from twinloop.samples import SIZE, Sample, smallest
+from twinloop.scorer import Predictions
 from twinloop.separation import separation
 
 # Rows of all windows together that the rows of a new one are to be told from.
 _ROWS = 4 * SIZE
 
 
+@dataclass(frozen=True)
+class Counted:
+    """The training rows, encoded, with predictions of models that had not seen them.
+
+    Attributes
+    ----------
+    encoding, binning
+        Of the model.
+    table
+        Rows, typed, shape (n_rows, n_columns).
+    X : np.ndarray of float32, shape (n_rows, n_features)
+        The same rows.
+    predictions
+        Of them.
+    """
+
+    encoding: Encoding
+    binning: Binning
+    table: pa.Table
+    X: np.ndarray
+    predictions: Predictions
+
+    def profile(self, rows: np.ndarray) -> Profile:
+        """Profile some of the rows, with a sample: bool, shape (n_rows,)."""
+        table, X, said = (
+            self.table.filter(pa.array(rows)),
+            self.X[rows],
+            self.predictions.take(rows),
+        )
+        counter = Counter(self.binning)
+        hashes = row_hashes(table, sorted(table.schema.names))
+        few = smallest(hashes)
+        sample = counter.sample(hashes[few], counter.values(X, said, few))
+        cells = counter.count(X, said, self.encoding.nulls(table))
+        return counter.profile(cells, len(X), sample)
+
+
 def sample_windows(
-    windows: tuple[Profile, ...],
+    windows: Sequence[Profile],
 ) -> tuple[tuple[Profile, ...], Sample, tuple[float, ...]]:
     """Take rows of all windows, and tell those of each window from those of the others.
 

@@ -82,7 +82,9 @@ def _shrunken(then: list[np.ndarray], now: list[np.ndarray]) -> np.ndarray:
     """
     n, m = then[0], now[0]
     means = then[1] / n, now[1] / m
-    variances = (np.maximum(s[2] / s[0] - a**2, 1e-6) for s, a in zip((then, now), means, strict=True))
+    variances = (
+        np.maximum(s[2] / s[0] - a**2, 1e-6) for s, a in zip((then, now), means, strict=True)
+    )
     before, after = variances
     error = np.sqrt(before / n + np.maximum(after, before) / m)
     apart = means[1] - means[0]

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from twinloop.binning import learn_binning
 from twinloop.contract import Contract, check_rows, infer_contract
 from twinloop.decision import Harm, decide
 from twinloop.drift import FeatureDrift, compare_profiles
 from twinloop.importance import importance
-from twinloop.profile import Reference, combine, learn_binning, window_numbers
+from twinloop.profile import Reference, combine, window_numbers
 from twinloop.scorer import Scorer, learn_target
 from twinloop.simulate import BATTERY, FAHRENHEIT, simulate_bikes
 from twinloop.validation import fit_scorer

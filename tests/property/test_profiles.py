@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twinloop.binning import learn_binning
 from twinloop.encoding import Encoding, Feature
-from twinloop.profile import (
-    PREDICTION,
-    Binning,
-    Profile,
-    Reference,
-    combine,
-    learn_binning,
-    window_numbers,
-)
+from twinloop.profile import PREDICTION, Binning, Profile, Reference, combine, window_numbers
 from twinloop.scorer import Predictions, Target
 
 LEVELS = ("a", "b", "c")
