@@ -6,10 +6,12 @@ hold is known exactly, so that the counts of a window of 100,000 rows are drawn 
 row by row; the few rows of a sample are drawn one by one, with the factor that columns share.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import pandas as pd
+from scipy import special, stats
 
 from twinloop.profile import Binning, ColumnProfile, Profile, Reference, combine
 from twinloop.reference import sample_windows
@@ -160,7 +162,7 @@ def _cells(
     """Return the share of each cell of a column in a window; missing and new levels last."""
     if i == N_FEATURES:
         mean, spread = _predicted(world, push, change)
-        inner = np.diff(stats.norm.cdf((_RANKS - mean) / spread), prepend=0, append=1)
+        inner = np.diff(special.ndtr((_RANKS - mean) / spread), prepend=0, append=1)
         return np.clip(np.append(inner, [0.0, 0.0]), 0.0, None)
     mean, spread, missing, new, stuck = push[i], 1.0, world.missing[i], 0.0, 0.0
     if change is not None and change.column == i:
@@ -169,7 +171,7 @@ def _cells(
         missing += (1 - missing) * change.size * (change.kind == "missing")
         new = change.size * (change.kind == "new")
         stuck = change.size * (change.kind == "stuck")
-    shares = np.diff(stats.norm.cdf((world.cuts[i] - mean) / spread), prepend=0, append=1)
+    shares = np.diff(special.ndtr((world.cuts[i] - mean) / spread), prepend=0, append=1)
     shares *= 1 - stuck
     shares[np.searchsorted(world.cuts[i], 0.0)] += stuck
     beyond = shares[n_bins:].sum()
@@ -268,3 +270,30 @@ def reference_of(world: World, binning: Binning, rows: int, rng: np.random.Gener
         sample=sample,
         separations=separations,
     )
+
+
+def draw_rows(world: World, window: int, rows: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw the rows of a window: numbers of several distributions, and levels as text."""
+    z = rng.normal(size=(rows, N_FEATURES))
+    factor = rng.normal(size=(rows, 1))
+    z[:, :N_SHARED] = np.sqrt(SHARED) * factor + np.sqrt(1 - SHARED) * z[:, :N_SHARED]
+    z += world.push(window, rng)
+    shapes: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
+        lambda v: v,
+        np.exp,
+        stats.norm.cdf,
+        lambda v: -np.log(stats.norm.sf(v)),
+        lambda v: v**3,
+    )
+    columns: dict[str, np.ndarray] = {}
+    for i, cuts in enumerate(world.cuts):
+        lost = rng.random(rows) < world.missing[i]
+        if i < N_NUMBERS - 2:
+            columns[f"x{i}"] = np.where(lost, np.nan, shapes[i % len(shapes)](z[:, i]))
+            continue
+        places = np.searchsorted(cuts, z[:, i])
+        if i < N_NUMBERS:
+            columns[f"x{i}"] = np.where(lost, np.nan, places)
+        else:
+            columns[f"c{i}"] = np.where(lost, None, np.char.add("level ", places.astype(str)))
+    return pd.DataFrame(columns)

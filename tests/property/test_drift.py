@@ -11,10 +11,10 @@ from scipy.spatial.distance import jensenshannon
 
 from twinloop.binning import learn_binning
 from twinloop.decision import Harm, assess_harm, decide
-from twinloop.divergence import distance, effect
+from twinloop.divergence import distance
 from twinloop.drift import QUARANTINE, FeatureDrift, compare_profiles, holm
 from twinloop.encoding import Encoding, Feature
-from twinloop.profile import Binning, ColumnProfile, Profile, Reference, combine
+from twinloop.profile import Binning, Profile, Reference, combine
 from twinloop.scorer import Predictions, Target
 from twinloop.workload import Workload
 

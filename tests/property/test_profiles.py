@@ -112,8 +112,9 @@ def test_bins_of_a_quantity_are_equally_full(seed: int) -> None:
     predictions = Predictions(draw.normal(size=2000))
     profile = learn_binning(ENCODING, X, predictions, REGRESSION).count(X, predictions)
     for column in (profile.columns[0], profile.columns[-1]):
-        assert len(column.counts) == 22
-        assert set(column.counts[1:-1]) == {100}
+        assert len(column.counts) == 24
+        # Both ends are divided once more, at one in two hundred.
+        assert column.counts[1:-1] == (10, 90, *[100] * 18, 90, 10)
 
 
 def test_a_code_has_a_bin_of_its_own() -> None:
@@ -133,10 +134,12 @@ def test_predicted_classes_are_counted(classes: tuple[str, ...], bins: int) -> N
     predictions = Predictions(shares.argmax(axis=1), shares)
     X = np.zeros((4, 3), np.float32)
     target = Target(name="y", task="multiclass", classes=classes)
-    counts = (
-        learn_binning(ENCODING, X, predictions, target).count(X, predictions).columns[-1].counts
-    )
+    columns = learn_binning(ENCODING, X, predictions, target).count(X, predictions).columns
+    counts = columns[3].counts
     assert sum(counts) == 4
+    names = [f"probability of {c}" for c in classes] if len(classes) == 3 else []
+    assert [c.name for c in columns[3:]] == [PREDICTION, *names]
+    assert all(sum(c.counts) == 4 for c in columns[3:])
     assert counts == (1, 2, 1) if len(classes) == 3 else len(counts) > bins
 
 
