@@ -156,14 +156,15 @@ def _ours(home: Path) -> int:
                 found = counted.profile(windows == window)
                 before = profiles.get(int(window))
                 profiles[int(window)] = found if before is None else before.merge(found)
+    weights = (1 / len(features),) * len(features)
     past, sample, separations = sample_windows(
-        [profiles[w] for w in sorted(profiles, reverse=True)[1:]]
+        [profiles[w] for w in sorted(profiles, reverse=True)[1:]], weights
     )
     known = Reference(
         binning=binning,
         whole=combine(list(past), binning),
         windows=past,
-        importance=(1 / len(features),) * len(features),
+        importance=weights,
         loss="rmse",
         losses=(),
         sample=sample,

@@ -231,7 +231,9 @@ def _reference(
     times = times_of(table, workload)
     span = int(workload.monitoring.window.total_seconds() * _MICROSECOND)
     at = window_numbers(times, table.num_rows, span)
-    windows, sample, separations = sample_windows([counted.profile(at == i) for i in np.unique(at)])
+    weights = tuple(float(w) for w in importance(scorer.predictor, X.shape[1]))
+    profiles = [counted.profile(at == i) for i in np.unique(at)]
+    windows, sample, separations = sample_windows(profiles, weights)
     return Reference(
         binning=binning,
         whole=combine(list(windows), binning),
@@ -239,7 +241,7 @@ def _reference(
         until=None if times is None else int(times.max()),
         sample=sample,
         separations=separations,
-        importance=tuple(float(w) for w in importance(scorer.predictor, X.shape[1])),
+        importance=weights,
         loss=watched_metric(workload.metric).name,
         losses=tuple(float(v) for v in losses),
     )

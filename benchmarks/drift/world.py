@@ -259,12 +259,13 @@ def _extra(world: World) -> float:
 def reference_of(world: World, binning: Binning, rows: int, rng: np.random.Generator) -> Reference:
     """Draw what a model remembers of windows of so many rows."""
     windows = tuple(draw_profile(world, binning, w, rows, rng) for w in reversed(range(PAST)))
-    plain, sample, separations = sample_windows(windows)
+    importance = tuple((world.weights**2).tolist())
+    plain, sample, separations = sample_windows(windows, importance)
     return Reference(
         binning=binning,
         whole=combine(list(plain), binning),
         windows=plain,
-        importance=tuple((world.weights**2).tolist()),
+        importance=importance,
         loss="rmse",
         losses=(),
         sample=sample,

@@ -7,13 +7,11 @@ import numpy as np
 from scipy import stats
 
 from twinloop.drift import QUARANTINE, FeatureDrift
-from twinloop.profile import PREDICTION, Reference
+from twinloop.profile import MATTERS, PREDICTION, Reference
 from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
 
 Action = Literal["fine", "watch", "retrain"]
-# Below this share of the model, a feature's drift is reported and does not count.
-_MATTERS = 0.02
 _MIN_BLOCKS = 3
 
 
@@ -114,7 +112,7 @@ def decide(
     Labels outrank everything. Without them, drift of what the model leans on is reason enough.
     """
     drifted = [f for f in features if f.drifted]
-    telling = [f for f in drifted if f.importance >= _MATTERS]
+    telling = [f for f in drifted if f.importance >= MATTERS]
     # Where the past of it is not known, half of what fails a run is too much.
     tested = [f for f in features if f.column == QUARANTINE]
     crowded = quarantine_share > workload.inference.quarantine_limit / 2
@@ -145,5 +143,5 @@ def _say_harm(harm: Harm) -> str:
 
 def _say_drift(feature: FeatureDrift) -> str:
     what = "predictions" if feature.column == PREDICTION else feature.column
-    note = "" if feature.importance >= _MATTERS else ", which the model hardly uses"
+    note = "" if feature.importance >= MATTERS else ", which the model hardly uses"
     return f"{what} drifted: distance {feature.distance:.2f}, p {feature.p_value:.2g}{note}"

@@ -128,7 +128,7 @@ def _together(reference: Reference, current: Profile, ahead: float) -> tuple[flo
     rows, then = current.sample.codes(), reference.sample.codes()
     if len(areas) < ordinary.FEW or len(rows) < _FEW_ROWS:
         return None
-    area = separation(then, rows)
+    area = separation(then[:, reference.used], rows[:, reference.used])
     sizes = np.array([min(w.rows, SIZE) for w in reference.windows[::-1]], np.float64)
     # In units in which the variance is one over the rows (Mann and Whitney 1947), and twice that
     # as the classifier is fitted on other parts of the same rows.

@@ -12,6 +12,8 @@ from twinloop.scorer import Predictions
 from twinloop.vocabulary import Frozen
 
 PREDICTION = "prediction"
+# Below this share of the model a feature is one that it hardly uses.
+MATTERS = 0.02
 
 
 class ColumnProfile(Frozen):
@@ -258,6 +260,18 @@ class Reference(Frozen):
     until: int | None = None
     sample: Sample = Sample()
     separations: tuple[float, ...] = ()
+
+    @property
+    def used(self) -> np.ndarray:
+        """Which columns the model uses, or answers with: bool, shape (n_columns,)."""
+        return used_columns(self.importance, len(self.binning.columns))
+
+
+def used_columns(importance: tuple[float, ...], n_columns: int) -> np.ndarray:
+    """Tell which columns a model uses, or answers with: bool, shape (n_columns,)."""
+    used = np.ones(n_columns, bool)
+    used[: len(importance)] = np.array(importance) >= MATTERS
+    return used
 
 
 def answers_of(predictions: Predictions) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from twinloop.digest import row_hashes
 from twinloop.encoding import Encoding
-from twinloop.profile import Binning, Counter, Profile
+from twinloop.profile import Binning, Counter, Profile, used_columns
 from twinloop.samples import SIZE, Sample, smallest
 from twinloop.scorer import Predictions
 from twinloop.separation import separation
@@ -56,7 +56,7 @@ class Counted:
 
 
 def sample_windows(
-    windows: Sequence[Profile],
+    windows: Sequence[Profile], importance: tuple[float, ...]
 ) -> tuple[tuple[Profile, ...], Sample, tuple[float, ...]]:
     """Take rows of all windows, and tell those of each window from those of the others.
 
@@ -64,6 +64,8 @@ def sample_windows(
     ----------
     windows
         Profiles of the training rows, window by window, each with a sample.
+    importance
+        Share of each feature in the model: what it hardly uses is no help to tell rows apart.
 
     Returns
     -------
@@ -73,8 +75,9 @@ def sample_windows(
     """
     codes = [window.sample.codes() for window in windows]
     few = [rows[: max(_ROWS // max(len(windows), 1), 1)] for rows in codes]
+    used = [used_columns(importance, rows.shape[1]) for rows in codes]
     areas = tuple(
-        separation(np.concatenate([*few[:i], *few[i + 1 :]]), rows)
+        separation(np.concatenate([*few[:i], *few[i + 1 :]])[:, used[i]], rows[:, used[i]])
         for i, rows in enumerate(codes)
         if len(codes) > 1
     )

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,6 +116,18 @@ def test_bins_of_a_quantity_are_equally_full(seed: int) -> None:
         assert len(column.counts) == 24
         # Both ends are divided once more, at one in two hundred.
         assert column.counts[1:-1] == (10, 90, *[100] * 18, 90, 10)
+
+
+def test_new_levels_are_no_missing_values() -> None:
+    """Both are NaN to the model; what has no value in the table is missing, the rest is new."""
+    binning = binning_of([(0.0, 0.0, 0, 0.0)])
+    X, predictions = table([(np.nan, np.nan, 0, 0.0), (0.0, np.nan, 0, 0.0), (0.0, 1.0, 0, 0.0)])
+    rows = pa.table({"n": [None, 0.0, 0.0], "level": [None, "z", "b"], "t": [0, 0, 0]})
+    told = binning.count(X, predictions, ENCODING.nulls(rows)).columns
+    assert [(c.missing, c.new) for c in told[:2]] == [(1, 0), (1, 1)]
+    untold = binning.count(X, predictions).columns
+    assert [(c.missing, c.new) for c in untold[:2]] == [(1, 0), (2, 0)]
+    assert [c.shares().tolist() for c in told] == [c.shares().tolist() for c in untold]
 
 
 def test_a_code_has_a_bin_of_its_own() -> None:
