@@ -41,7 +41,8 @@ class Grid(Frozen):
             np.minimum(steps, _FAR, out=steps)
             whole = np.rint(steps, out=steps).astype(np.float64)
             total += whole.sum()
-            squares += whole @ whole
+            # No matrix product: its threads would wait for so little work longer than it takes.
+            squares += np.square(whole, out=whole).sum()
         far = int(_FAR)
         return int(total) + missing * far, int(squares) - missing * far * far
 
