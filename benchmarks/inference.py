@@ -155,10 +155,11 @@ def _model() -> Any:
     """Fit the model, and return what a registered version of it would load to."""
     from tasks.registry import Loaded
     from tasks.settings import load_workload
+    from twinloop.binning import learn_binning
     from twinloop.candidates import Predictor
     from twinloop.contract import check_rows, infer_contract
     from twinloop.encoding import share
-    from twinloop.profile import Reference, learn_binning
+    from twinloop.profile import Reference
     from twinloop.scorer import Scorer, learn_target
 
     workload, table = load_workload("mixed"), _table(0, FITTED)

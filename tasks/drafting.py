@@ -37,6 +37,8 @@ from tasks.storage import Stored
 from twinloop.contract import REASON
 from twinloop.digest import ContentDigest
 from twinloop.inference import Scored
+from twinloop.profile import Counter as RowCounter
+from twinloop.samples import Sample
 from twinloop.shadow import Agreement
 from twinloop.vocabulary import Frozen
 from twinloop.window import Window
@@ -62,7 +64,7 @@ class Part(Frozen):
         Rows; of what could not be read, an estimate.
     reasons, examples
         Quarantined rows by reason, and one value of each.
-    cells
+    cells, sample
         Of its profile.
     taken
         Hashes of keys that occur again, and whose row is in this part.
@@ -81,6 +83,7 @@ class Part(Frozen):
     examples: dict[str, str]
     digest: ContentDigest
     cells: tuple[int, ...]
+    sample: Sample
     taken: tuple[int, ...]
     challenger: str
     agreement: Agreement | None
@@ -95,9 +98,11 @@ class Part(Frozen):
 class PartBuilder:
     """What was made of pieces of the source, until it is written as a part."""
 
-    def __init__(self, number: int, cells: np.ndarray) -> None:
+    def __init__(self, number: int, counter: RowCounter) -> None:
         self._number = number
-        self._cells = cells
+        self._counter = counter
+        self._cells, nothing = counter.nothing()
+        self._picked = [nothing]
         self._tables: list[pa.Table] = []
         self._bad: list[pa.Table] = []
         self._unreadable: list[Unreadable] = []
@@ -117,6 +122,7 @@ class PartBuilder:
         self._tables.append(scored.table)
         self._taken += taken
         self._cells = self._cells + scored.cells
+        self._picked.append(scored.picked)
         self._digest = self._digest.merge(scored.digest)
         if scored.bad.num_rows:
             self._bad.append(_placed(scored.bad, batch.file, batch.numbers[scored.at]))
@@ -141,6 +147,7 @@ class PartBuilder:
         bad = pa.concat_tables(broken, promote_options="permissive") if broken else None
         shadow = pa.concat_tables(self._shadow) if self._shadow else None
         reasons, examples = (Counter[str](), {}) if bad is None else count_reasons(bad)
+        hashes, values = (np.concatenate(p) for p in zip(*self._picked, strict=True))
         part = Part(
             number=self._number,
             predictions=draft.write(PREDICTIONS, self._number, published),
@@ -153,6 +160,7 @@ class PartBuilder:
             examples=examples,
             digest=self._digest,
             cells=tuple(self._cells.tolist()),
+            sample=self._counter.sample(hashes, values),
             taken=tuple(self._taken),
             challenger=challenger,
             agreement=self._agreement,

@@ -17,6 +17,7 @@ from tasks.registering import ModelFiles, save_model
 from tasks.settings import threads_for
 from tasks.tracking import TrackedRun
 from tasks.validating import Study, open_study
+from twinloop.binning import learn_binning
 from twinloop.ensemble import fit_members
 from twinloop.evaluation import METRICS, block_ids, block_means, watched_metric
 from twinloop.evidence import gather_evidence
@@ -24,8 +25,9 @@ from twinloop.gauge import Gauge, fit_gauge
 from twinloop.importance import importance
 from twinloop.learning_curve import SHARES, CurvePoint, affordable
 from twinloop.logplan import plan_training
-from twinloop.profile import Reference, combine, learn_binning, window_numbers
+from twinloop.profile import Reference, combine, window_numbers
 from twinloop.recipe import Recipe
+from twinloop.reference import Counted, sample_windows
 from twinloop.results import CandidateResult, Leaderboard
 from twinloop.rule import Rule, learn_rule
 from twinloop.scoreplan import plan_curve, plan_rule, plan_slices
@@ -276,13 +278,20 @@ def _reference(
     """
     X = scorer.encoding.encode(table)
     binning = learn_binning(scorer.encoding, X, unseen, scorer.target)
+    counted = Counted(scorer.encoding, binning, table, X, unseen)
+    times = times_of(table, workload)
     at = _windows(table, workload)
-    windows = [binning.count(X[at == i], unseen.take(at == i)) for i in np.unique(at)]
+    weights = tuple(float(w) for w in importance(scorer.predictor, X.shape[1]))
+    profiles = [counted.profile(at == i) for i in np.unique(at)]
+    windows, sample, separations = sample_windows(profiles, weights)
     return Reference(
         binning=binning,
-        whole=combine(windows, binning),
-        windows=tuple(windows),
-        importance=tuple(float(w) for w in importance(scorer.predictor, X.shape[1])),
+        whole=combine(list(windows), binning),
+        windows=windows,
+        until=None if times is None else int(times.max()),
+        sample=sample,
+        separations=separations,
+        importance=weights,
         loss=watched_metric(workload.metric).name,
         losses=tuple(float(v) for v in losses),
     )

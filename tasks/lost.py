@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tasks.attempts import prices_of
-from tasks.notes import Sign, drop_note, place_of, read_note
+from tasks.signs import Sign, drop_note, place_of, read_note
 from tasks.tracking import log_items
 from twinloop.costs import Quantities, Usage
 from twinloop.logplan import LogItem, Tag, plan_costs

@@ -42,6 +42,7 @@ from twinloop.errors import RegistryError, SourceError, TwinloopError
 from twinloop.inference import BatchScorer
 from twinloop.logplan import Metric, Param, Tag
 from twinloop.profile import Profile
+from twinloop.samples import Sample
 from twinloop.shadow import Agreement, Shadow
 from twinloop.window import Window, scheduled_windows, window_before
 from twinloop.workload import Workload
@@ -271,10 +272,11 @@ def _totals(
     parts: list[Part], scorer: BatchScorer, read: int, quarantined: int
 ) -> tuple[Profile, str]:
     """Add up the profile of all parts, and the digest of all their rows."""
-    digest, cells = ContentDigest(), scorer.counter.none()
+    digest, cells, sample = ContentDigest(), scorer.counter.none(), Sample()
     for part in parts:
         digest, cells = digest.merge(part.digest), cells + part.cells
-    profile = scorer.counter.profile(cells, read - quarantined)
+        sample = sample.merge(part.sample)
+    profile = scorer.counter.profile(cells, read - quarantined, sample)
     return (
         profile.model_copy(update={"read": read, "quarantined": quarantined}),
         digest.hexdigest(),
@@ -335,8 +337,8 @@ def _parts(
 ) -> list[Part]:
     """Score a window part by part, after those that are there already."""
     parts = draft.parts(challenger)
-    none, most = scorer.counter.none(), workload.inference.part_rows
-    builder = PartBuilder(len(parts), none)
+    most = workload.inference.part_rows
+    builder = PartBuilder(len(parts), scorer.counter)
     stream = Stream(workload, window, loaded.contract, scorer)
     done = sum(part.pieces for part in parts)
     taken = [h for part in parts for h in part.taken]
@@ -349,7 +351,7 @@ def _parts(
                 tell(stream.share(sum(part.read for part in parts) + builder.rows))
             if builder.rows >= most or builder.bytes >= _PART_BYTES:
                 parts.append(builder.write(draft, scorer.schema, challenger))
-                builder = PartBuilder(len(parts), none)
+                builder = PartBuilder(len(parts), scorer.counter)
         if builder.pieces:
             parts.append(builder.write(draft, scorer.schema, challenger))
     return parts

@@ -18,9 +18,9 @@ from tasks.attempts import adopt_attempts
 from tasks.databases import check_mlflow_database
 from tasks.engines import are_off
 from tasks.metering import Meter, metered
-from tasks.notes import Note
 from tasks.settings import settings
 from tasks.showing import show_links, show_note, show_table
+from tasks.signs import LastSign
 from tasks.viewing import offer_view, run_page, runs_page
 from twinloop.errors import ServiceError
 from twinloop.logplan import LogItem, Metric, Note, Param, Plot, Table, Tag, Text, plan_bill
@@ -255,9 +255,9 @@ def tracked_run(
     except MlflowException as err:
         raise ServiceError(f"MLflow at {settings().mlflow_uri} refuses a run: {err}") from err
     _link_pages(workload, kind, experiment, run_id)
-    note = Note(workload.id, run_id)
+    sign = LastSign(workload.id, run_id)
     with metered() as meter:
-        meter.on_beat(note.write)
+        meter.on_beat(sign.write)
         flow_run = tags.get("twinloop.prefect_flow_run_id", "")
         run = TrackedRun(run_id, workload, meter, as_of, replay, flow_run=flow_run)
         _take_over(mlflow_client, experiment, run)
@@ -276,7 +276,7 @@ def tracked_run(
             raise
         finally:
             _CURRENT.reset(token)
-            _close(mlflow_client, run, status, note)
+            _close(mlflow_client, run, status, sign)
 
 
 def _take_over(mlflow_client: "MlflowClient", experiment: str, run: TrackedRun) -> None:
@@ -332,13 +332,13 @@ def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) ->
         show_links(workload, "In MLflow", links)
 
 
-def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str, note: Note) -> None:
+def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str, sign: LastSign) -> None:
     flow_level, prices = _CURRENT.get() is None, run.workload.prices
     bill = plan_bill(run.meter.usage(), prices, run.rows, known=run.accurate, flow_level=flow_level)
     run.log([*bill, *([] if run.accurate else [Tag("twinloop.accuracy", _WITHOUT[status])])])
     if run.held:
         log_items(run.run_id, run.held)
-    note.drop()
+    sign.drop()
     mlflow_client.set_terminated(run.run_id, status)
 
 

@@ -15,7 +15,7 @@ from tasks.showing import show_picture
 from tasks.tracking import TrackedRun
 from tasks.viewing import file_address
 from twinloop.decision import Decision, Expectation, decide, guarded
-from twinloop.drift import compare_profiles
+from twinloop.drift import compare_profiles, windows_ahead
 from twinloop.errors import EmptyWindowError
 from twinloop.evaluation import METRICS, block_means, watched_metric
 from twinloop.harm import Harm, Period, assess_harm
@@ -55,13 +55,14 @@ def check_drift(
     EmptyWindowError
         If nothing was scored in the window.
     """
-    loaded = load_version(champion, workload.trusted)
-    profile = _recent_profile(workload, champion, watch_window(workload, as_of), loaded)
+    loaded, window = load_version(champion, workload.trusted), watch_window(workload, as_of)
+    profile = _recent_profile(workload, champion, window, loaded)
     features = compare_profiles(
         loaded.reference,
         profile,
         alpha=workload.monitoring.alpha,
         min_effect=workload.monitoring.min_effect,
+        ahead=windows_ahead(loaded.reference, window),
     )
     past = past_watches(workload, as_of, run)
     labelled = find_labels(workload, label_window(workload, as_of), champion)

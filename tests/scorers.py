@@ -7,9 +7,10 @@ from typing import get_args
 import numpy as np
 import pyarrow as pa
 
+from twinloop.binning import learn_binning
 from twinloop.contract import Contract, check_rows, infer_contract
 from twinloop.ensemble import compose
-from twinloop.profile import Reference, learn_binning
+from twinloop.profile import Reference
 from twinloop.results import Member
 from twinloop.scorer import Scorer, Target, learn_target
 from twinloop.validation import fit_scorer

@@ -14,8 +14,9 @@ from tasks.published import Manifest
 from tasks.registry import Loaded, ServedVersion
 from tasks.settings import load_workload
 from tasks.storage import write_parquet
+from twinloop.binning import learn_binning
 from twinloop.contract import check_rows, infer_contract
-from twinloop.profile import Reference, learn_binning
+from twinloop.profile import Reference
 from twinloop.scorer import learn_target
 from twinloop.validation import fit_scorer
 from twinloop.window import Window

@@ -2,20 +2,18 @@
 
 from typing import Literal
 
-from twinloop.drift import FeatureDrift
+from twinloop.drift import QUARANTINE, FeatureDrift
 from twinloop.estimate import Estimate
 from twinloop.evaluation import METRICS
 from twinloop.guards import Circumstances, holds
 from twinloop.harm import Harm, assess_harm
-from twinloop.profile import PREDICTION
+from twinloop.profile import MATTERS, PREDICTION
 from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
 
 __all__ = ["Action", "Decision", "Expectation", "Harm", "assess_harm", "decide", "guarded"]
 
 Action = Literal["fine", "watch", "retrain"]
-# Below this share of the model, a feature's drift is reported and does not count.
-_MATTERS = 0.02
 
 
 class Expectation(Frozen):
@@ -95,8 +93,12 @@ def decide(
     right lately. An estimate calms nobody: it does not see a changed concept.
     """
     drifted = [f for f in features if f.drifted]
-    telling = [f for f in drifted if f.importance >= _MATTERS]
+    telling = [f for f in drifted if f.importance >= MATTERS]
+    # Where the past of it is not known, half of what fails a run is too much.
+    tested = [f for f in features if f.column == QUARANTINE]
     crowded = quarantine_share > workload.inference.quarantine_limit / 2
+    if tested:
+        crowded, drifted = tested[0].drifted, [f for f in drifted if f not in tested]
     worse = expectation is not None and expectation.worse(workload.monitoring.tolerance)
     cause = _cause(harm, telling, worse=worse and expectation is not None and expectation.trusted)
     reasons = _say_harm(harm) if harm is not None else []
@@ -181,5 +183,5 @@ def _say_estimate(known: Expectation, *, worse: bool) -> list[str]:
 
 def _say_drift(feature: FeatureDrift) -> str:
     what = "predictions" if feature.column == PREDICTION else feature.column
-    note = "" if feature.importance >= _MATTERS else ", which the model hardly uses"
+    note = "" if feature.importance >= MATTERS else ", which the model hardly uses"
     return f"{what} drifted: distance {feature.distance:.2f}, p {feature.p_value:.2g}{note}"

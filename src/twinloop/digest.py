@@ -37,10 +37,16 @@ class ContentDigest(Frozen):
     @classmethod
     def of(cls, table: pa.Table) -> Self:
         """Digest a table."""
+        return cls.with_hashes(table)[0]
+
+    @classmethod
+    def with_hashes(cls, table: pa.Table) -> tuple[Self, np.ndarray]:
+        """Digest a table; return the hash of each row too: uint64, shape (n_rows,)."""
         hashes, columns = _row_hashes(table, sorted(table.schema.names))
         # Sums wrap at 64 bits on purpose.
         first, second = hashes.sum(dtype=np.uint64), mix(hashes).sum(dtype=np.uint64)
-        return cls(columns=columns, rows=table.num_rows, sums=(int(first), int(second)))
+        found = cls(columns=columns, rows=table.num_rows, sums=(int(first), int(second)))
+        return found, hashes
 
     def merge(self, other: Self) -> Self:
         """Return the digest of both tables together.

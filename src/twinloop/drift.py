@@ -1,16 +1,28 @@
 """Drift: whether the input has changed beyond what is ordinary."""
 
-from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
-from scipy import special, stats
+from scipy import stats
 
+from twinloop import ordinary
+from twinloop.columnscores import angles, learn_scores
+from twinloop.divergence import Effect, divergence, effect
 from twinloop.profile import ColumnProfile, Profile, Reference
+from twinloop.samples import SIZE
+from twinloop.separation import separation
 from twinloop.vocabulary import Frozen
+from twinloop.window import Window
 
-_MIN_WINDOWS = 4
 # Share of a past window's rows below which a window is too young to be compared.
 _ENOUGH = 0.5
+# Windows of the past that are this far from each other differ in time itself: a month, a date.
+_CLOCK = 0.5
+# Rows of a window below which nothing is said of all columns together.
+_FEW_ROWS = 100
+_WIDTH = float(stats.norm.ppf(0.975))
+# Names of what is checked beside the columns.
+TOGETHER, QUARANTINE = "all columns together", "quarantined rows"
 
 
 class FeatureDrift(Frozen):
@@ -19,12 +31,15 @@ class FeatureDrift(Frozen):
     Attributes
     ----------
     distance
-        Jensen-Shannon distance in base 2: 0 (the same) to 1 (nothing in common).
+        Jensen-Shannon distance in base 2, less what samples of this size are apart by chance: 0
+        (the same) to 1 (nothing in common).
     p_value
-        Chance of such a distance by sample size and ordinary variation between windows, corrected
-        for the number of columns (Holm 1979).
+        Chance of a window as different by sample size and ordinary variation between windows,
+        corrected for the number of things checked (Holm 1979).
     importance
         Share of the column in the model.
+    low, high
+        Interval of 95 % for the distance.
     """
 
     column: str
@@ -32,30 +47,22 @@ class FeatureDrift(Frozen):
     p_value: float
     importance: float
     drifted: bool
-
-
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the Jensen-Shannon distance of two vectors of counts (Endres and Schindelin 2003).
-
-    Base 2: 0 for the same shares, 1 for nothing in common. Empty counts are at distance 0.
-    """
-    if a.sum() == 0 or b.sum() == 0:
-        return 0.0
-    p, q = a / a.sum(), b / b.sum()
-    m = (p + q) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        left = np.where(p > 0, p * np.log2(p / m), 0.0).sum()
-        right = np.where(q > 0, q * np.log2(q / m), 0.0).sum()
-    return float(np.sqrt(max(0.0, (left + right) / 2)))
+    low: float = 0.0
+    high: float = 1.0
 
 
 def compare_profiles(
-    reference: Reference, current: Profile, *, alpha: float, min_effect: float
+    reference: Reference,
+    current: Profile,
+    *,
+    alpha: float,
+    min_effect: float,
+    ahead: float = 1.0,
 ) -> tuple[FeatureDrift, ...]:
-    """Compare every column of a window with what the model was trained on.
+    """Compare a window with what the model was trained on: every column, and all of them together.
 
-    A column has drifted where its distance is at least `min_effect` and too large to be explained
-    by the size of the samples or by how much windows of the training rows differed from the rest.
+    A column has drifted where its distance is at least `min_effect` and what is seen of it cannot
+    be explained by the size of the samples or by how much windows of the training rows differed.
 
     Parameters
     ----------
@@ -64,9 +71,11 @@ def compare_profiles(
     current
         Profile of recent rows, of the same bins.
     alpha
-        Level of the tests, over all columns together.
+        Chance of a false alarm, over all that is checked of the window.
     min_effect
         Smallest distance that counts.
+    ahead
+        How many windows after the newest one of the training rows this one is.
 
     Returns
     -------
@@ -74,71 +83,124 @@ def compare_profiles(
         By distance, the largest first; empty where there are too few rows to compare with windows
         of the past.
     """
-    typical = float(np.median([w.rows for w in reference.windows])) if reference.windows else 0.0
-    if current.rows < _ENOUGH * typical:
+    sizes = np.array([w.rows for w in reference.windows][::-1], np.float64)
+    typical = float(np.median(sizes)) if len(sizes) else 0.0
+    if current.rows == 0 or current.rows < _ENOUGH * typical:
         return ()
-    n = len(current.columns)
-    distances = np.empty(n)
-    p_values = np.empty(n)
-    for i, (then, now) in enumerate(zip(reference.whole.columns, current.columns, strict=True)):
-        distances[i] = distance(then.shares(), now.shares())
-        past = _past_distances(then, [w.columns[i] for w in reference.windows])
-        p_values[i] = max(
-            _p_of_samples(then.shares(), now.shares()), _p_of_variation(distances[i], past)
-        )
-    corrected = holm(p_values)
-    importance = (*reference.importance, 1.0)
+    p_raw, effects = [], []
+    for i in range(len(current.columns)):
+        then, now = _cells(reference.whole.columns[i]), _cells(current.columns[i])
+        past = np.array([_cells(w.columns[i]) for w in reversed(reference.windows)])
+        past = past.reshape(-1, len(then))
+        is_coded = not reference.binning.columns[i].edges
+        p_raw.append(_p_of_column(then, past, sizes, now, is_coded, ahead))
+        effects.append(effect(then, now))
+    outputs = len(current.columns) - len(reference.importance)
+    checked = [c.name for c in current.columns]
+    importance = [*reference.importance, *[1.0] * outputs]
+    for name, weight, found in (
+        (TOGETHER, 1.0, _together(reference, current, ahead)),
+        (QUARANTINE, 0.0, _quarantined(reference, current)),
+    ):
+        if found is not None:
+            checked, importance = [*checked, name], [*importance, weight]
+            p_raw, effects = [*p_raw, found[0]], [*effects, found[1]]
     found = (
         FeatureDrift(
-            column=column.name,
-            distance=float(distances[i]),
-            p_value=float(corrected[i]),
-            importance=importance[i],
-            drifted=bool(corrected[i] < alpha and distances[i] >= min_effect),
+            column=name,
+            distance=size.distance,
+            low=size.low,
+            high=size.high,
+            p_value=float(p),
+            importance=weight,
+            drifted=bool(p < alpha and size.distance >= min_effect),
         )
-        for i, column in enumerate(current.columns)
+        for name, size, p, weight in zip(
+            checked, effects, holm(np.array(p_raw)), importance, strict=True
+        )
     )
     return tuple(sorted(found, key=lambda f: -f.distance))
 
 
-def _p_of_samples(then: np.ndarray, now: np.ndarray) -> float:
-    """Return the p-value of the G-test of homogeneity on bins with enough expected rows."""
-    table = np.vstack([then, now])
-    if table.sum(axis=1).min() == 0:
+def _together(reference: Reference, current: Profile, ahead: float) -> tuple[float, Effect] | None:
+    """Tell whether rows of the window are told from those of the past better than past windows'."""
+    areas = np.array(reference.separations[::-1])
+    rows, then = current.sample.codes(), reference.sample.codes()
+    if len(areas) < ordinary.FEW or len(rows) < _FEW_ROWS:
+        return None
+    area = separation(then[:, reference.used], rows[:, reference.used])
+    sizes = np.array([min(w.rows, SIZE) for w in reference.windows[::-1]], np.float64)
+    # In units in which the variance is one over the rows (Mann and Whitney 1947), and twice that
+    # as the classifier is fitted on other parts of the same rows.
+    unit = np.sqrt(6 / (1 + len(rows) / len(then)))
+    p = ordinary.p_values(
+        unit * areas[:, None], sizes, np.array([unit * area]), float(len(rows)), ahead
+    )
+    usual = float(areas.mean())
+    wide = _WIDTH * float(areas.std(ddof=1))
+    ends = [min(max(2 * (area - usual + d), 0.0), 1.0) for d in (0.0, -wide, wide)]
+    return float(p[0]) if area > usual else 1.0, Effect(*ends)
+
+
+def _quarantined(reference: Reference, current: Profile) -> tuple[float, Effect] | None:
+    """Tell whether more rows break the contract than did in the past."""
+    if current.read == 0:
+        return None
+    windows = reference.windows[::-1] or (reference.whole,)
+    counts = np.array([[w.quarantined, max(w.read, 1)] for w in windows], np.float64)
+    now = np.array([current.quarantined, current.read], np.float64)
+    p = ordinary.p_values(
+        angles(counts[:, :1], counts[:, 1:]),
+        counts[:, 1],
+        angles(now[:1], now[1:]),
+        float(current.read),
+    )
+    then = counts.sum(axis=0)
+    more = now[0] / now[1] > then[0] / then[1]
+    both = [np.array([k, n - k]) for k, n in (then, now)]
+    return float(p[0]) if more else 1.0, effect(both[0], both[1])
+
+
+def windows_ahead(reference: Reference, window: Window | None) -> float:
+    """Return how many windows after the newest one of the training rows a window is; at least 1."""
+    if window is None or reference.until is None:
         return 1.0
-    expected = table.sum(axis=0) * table.sum(axis=1).min() / table.sum()
-    rare = expected < 5
-    if rare.any():
-        table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
-        table = table[:, table.sum(axis=0) > 0]
-    if table.shape[1] < 2:
+    since = window.end - datetime.fromtimestamp(0, UTC) - timedelta(microseconds=reference.until)
+    return max(1.0, since / (window.end - window.start))
+
+
+def _cells(column: ColumnProfile) -> np.ndarray:
+    return np.array([*column.counts, column.missing, column.new], np.float64)
+
+
+def _p_of_column(
+    then: np.ndarray,
+    past: np.ndarray,
+    sizes: np.ndarray,
+    now: np.ndarray,
+    is_coded: bool,
+    ahead: float,
+) -> float:
+    """Return the smallest p-value of a column's scores, times how many there are (Bonferroni)."""
+    if len(past) >= ordinary.FEW and np.median(divergence(then - past, past)) >= _CLOCK**2:
         return 1.0
-    return float(stats.chi2_contingency(table, correction=False, lambda_="log-likelihood").pvalue)
-
-
-def _past_distances(whole: ColumnProfile, windows: Sequence[ColumnProfile]) -> np.ndarray:
-    """Return how far each past window was from the rest of the training rows."""
-    total = whole.shares()
-    parts = [w.shares() for w in windows if sum(w.counts) + w.missing > 0]
-    return np.array([distance(total - part, part) for part in parts])
-
-
-def _p_of_variation(now: float, past: np.ndarray) -> float:
-    """Return the chance of a new window as far off, if it were one more like the past ones.
-
-    A prediction interval for one new value: Student's t on the logits of squared distances, which
-    are divergences between 0 and 1. 0, no objection, where the past holds too few windows to tell.
-    """
-    if len(past) < _MIN_WINDOWS:
-        return 0.0
-    before = _logit(past**2)
-    spread = max(float(before.std(ddof=1)), 0.1) * np.sqrt(1 + 1 / len(past))
-    z = (float(_logit(np.array(now**2))) - before.mean()) / spread
-    return float(stats.t.sf(z, len(past) - 1))
-
-
-def _logit(shares: np.ndarray) -> np.ndarray:
-    return special.logit(np.clip(shares, 1e-4, 1 - 1e-4))
+    typical = float(np.median(sizes)) if len(sizes) else float(now.sum())
+    scores = learn_scores(then, is_coded, typical)
+    before = past.copy()
+    if is_coded:
+        # A level that no other window had would have been new, had the model not seen this one.
+        only = (past == then) & (past > 0)
+        only[:, -2:] = False
+        before[:, -1] += (past * only).sum(axis=1)
+        before[only] = 0.0
+    p = ordinary.p_values(
+        scores.of(before if len(before) else then[None]),
+        sizes if len(sizes) else then.sum()[None],
+        scores.of(now[None])[0],
+        float(now.sum()),
+        ahead,
+    )
+    return float(min(1.0, p.min() * len(p))) if len(p) else 1.0
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

@@ -81,6 +81,13 @@ class Encoding(Frozen):
             row[:] = _encode(table.column(feature.source), feature)
         return matrix.T
 
+    def nulls(self, table: pa.Table) -> np.ndarray:
+        """Return how many rows have no value: int64, shape (n_features,).
+
+        What is NaN in a category besides has a level that the encoding does not know.
+        """
+        return np.array([table.column(f.source).null_count for f in self.features], np.int64)
+
 
 @dataclass(frozen=True)
 class SharedMatrix:

@@ -123,7 +123,7 @@ def gather_evidence(
     known, target = table.take(pa.array(fitted)), scorer.target
     y = target.encode(held.column(target.name))
     ends = pc.min_max(known.column(target.name)) if target.task == "regression" else None
-    names = (c.name for c in reference.binning.columns[:-1])
+    names = (c.name for c in reference.binning.features)
     ranked = sorted(zip(names, reference.importance, strict=True), key=lambda p: -p[1])
     return Evidence(
         score=slices.whole.score,

@@ -40,9 +40,8 @@ def typical_values(reference: Reference) -> Typical:
     """
     values: list[float] = []
     shares = []
-    columns = zip(reference.binning.columns, reference.whole.columns, strict=True)
-    # The last column is the prediction.
-    for binned, counted in list(columns)[:-1]:
+    # The features come first, then what is predicted.
+    for binned, counted in zip(reference.binning.features, reference.whole.columns, strict=False):
         counts = np.array(counted.counts, np.float64)
         if not counts.any():
             values.append(np.nan)

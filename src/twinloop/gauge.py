@@ -12,7 +12,8 @@ import numpy as np
 from twinloop.estimate import BY_FACTORS, Check, Estimate, with_interval
 from twinloop.evaluation import METRICS
 from twinloop.loss_model import LossModel, chunks
-from twinloop.profile import Counter, Profile
+from twinloop.profile import Binning, Counter, Profile
+from twinloop.samples import Sample
 from twinloop.scorer import Predictions
 from twinloop.tally import (
     cells_of_classes,
@@ -233,36 +234,38 @@ def _check(gauge: Gauge, X: np.ndarray, predictions: Predictions, y: np.ndarray)
     return found.check(realised) if found and math.isfinite(realised) else None
 
 
-class GaugedCounter:
-    """Counts rows for a profile as `twinloop.profile.Counter` does, and for a gauge.
+class GaugedCounter(Counter):
+    """Counts rows for a profile, and for a gauge.
 
     Parameters
     ----------
-    counter
-        Its cells come first.
+    binning
+        Of the profile, whose cells come first.
     gauge
         None: nothing is counted for it.
     """
 
-    def __init__(self, counter: Counter, gauge: Gauge | None) -> None:
-        self._counter = counter
+    def __init__(self, binning: Binning, gauge: Gauge | None) -> None:
+        super().__init__(binning)
         self._gauge = gauge
-        self._size = len(counter.none())
+        self._size = len(super().none())
 
-    def count(self, X: np.ndarray, predictions: Predictions) -> np.ndarray:
-        """Count encoded rows and their predictions: int64, shape (n_cells,)."""
-        cells = self._counter.count(X, predictions)
+    def count(
+        self, X: np.ndarray, predictions: Predictions, nulls: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Count encoded rows, their predictions and nulls: int64, shape (n_cells,)."""
+        cells = super().count(X, predictions, nulls)
         if self._gauge is None:
             return cells
         return np.concatenate([cells, self._gauge.count(X, predictions)])
 
     def none(self) -> np.ndarray:
         """Return the cells of no rows."""
-        cells = self._counter.none()
+        cells = super().none()
         return cells if self._gauge is None else np.concatenate([cells, self._gauge.none()])
 
-    def profile(self, cells: np.ndarray, n_rows: int) -> Profile:
+    def profile(self, cells: np.ndarray, n_rows: int, sample: Sample | None = None) -> Profile:
         """Return the profile that cells make, of how many rows."""
-        profile = self._counter.profile(cells[: self._size], n_rows)
+        profile = super().profile(cells[: self._size], n_rows, sample)
         expected = tuple(cells[self._size :].tolist())
         return profile.model_copy(update={"expected": expected})

@@ -10,7 +10,8 @@ from twinloop.contract import REASON, SCORED_ROLES, Contract, check_rows, with_r
 from twinloop.digest import ContentDigest
 from twinloop.explaining import explain, no_explanation, typical_values
 from twinloop.gauge import Gauge, GaugedCounter
-from twinloop.profile import Counter, Reference
+from twinloop.profile import Reference
+from twinloop.samples import smallest
 from twinloop.scorer import Predictions, Scorer
 from twinloop.shadow import Agreement, Shadow
 from twinloop.tables import nulls_to_nan
@@ -30,6 +31,8 @@ class Scored:
         Where in the batch each of these was.
     cells : np.ndarray of int64
         Counts for the profile, see `twinloop.profile.Counter`.
+    picked
+        Rows for its sample: their hashes and values; see `twinloop.profile.Counter.values`.
     digest
         Of all rows as they came.
     shadow, agreement
@@ -40,6 +43,7 @@ class Scored:
     bad: pa.Table
     at: np.ndarray
     cells: np.ndarray
+    picked: tuple[np.ndarray, np.ndarray]
     digest: ContentDigest
     shadow: pa.Table | None = None
     agreement: Agreement | None = None
@@ -79,7 +83,7 @@ class BatchScorer:
     ) -> None:
         self._scorer = scorer
         self._contract = contract
-        self._counter = GaugedCounter(Counter(reference.binning), gauge)
+        self._counter = GaugedCounter(reference.binning, gauge)
         self._key = key
         self._stamp = stamp
         self._explanations = explanations
@@ -107,7 +111,7 @@ class BatchScorer:
         """
         # Floats are looked at three times over; without nulls each time is for nothing.
         filled = nulls_to_nan(table)
-        digest = ContentDigest.of(filled)
+        digest, hashes = ContentDigest.with_hashes(filled)
         checked = check_rows(filled, self._contract, roles=SCORED_ROLES, lean=True)
         good, kept = checked.good, checked.kept
         bad = with_reason(table, ~kept, checked.bad.column(REASON).to_pylist())
@@ -119,7 +123,7 @@ class BatchScorer:
             at = np.concatenate([at, np.flatnonzero(repeated)])
         if good.num_rows == 0:
             none = self.schema.empty_table()
-            return Scored(none, bad, at, self._counter.none(), digest)
+            return Scored(none, bad, at, *self._counter.nothing(), digest)
         X = self._scorer.encoding.encode(good)
         predictions = self._scorer.predict_matrix(X)
         finite = _finite(predictions)
@@ -133,13 +137,16 @@ class BatchScorer:
             at, kept = np.concatenate([at, np.flatnonzero(silent)]), kept & ~silent
             good, X = good.filter(pa.array(finite)), X[finite]
             predictions = predictions.take(finite)
-        cells = self._counter.count(X, predictions)
+        cells = self._counter.count(X, predictions, self._scorer.encoding.nulls(good))
+        hashes = hashes[kept]
+        rows = smallest(hashes)
+        picked = hashes[rows], self._counter.values(X, predictions, rows)
         published = self._published(good, predictions, X)
         if self._shadow is None:
-            return Scored(published, bad, at, cells, digest)
+            return Scored(published, bad, at, cells, picked, digest)
         came = table if kept.all() else table.filter(pa.array(kept))
         said, agreement = self._shadow.answer(good, came, predictions, self._scorer.target)
-        return Scored(published, bad, at, cells, digest, said, agreement)
+        return Scored(published, bad, at, cells, picked, digest, said, agreement)
 
     def _published(self, good: pa.Table, predictions: Predictions, X: np.ndarray) -> pa.Table:
         columns = {n: good.column(n) for n in self.schema.names if n in good.schema.names}

@@ -180,7 +180,7 @@ def plan_training(
     yield Tag("twinloop.choice", board.reason)
     yield Tag("twinloop.overfits", "yes" if board.winner.overfits else "no")
     y, predictions, times = holdout
-    names = tuple(c.name for c in reference.binning.columns[:-1])
+    names = tuple(c.name for c in reference.binning.features)
     for name, draw in holdout_plots(target, y, predictions, times):
         yield Plot(f"plots/{name}.png", draw)
     yield Plot("plots/importance.png", partial(importance_plot, names, reference.importance))

@@ -38,8 +38,12 @@ class Monitoring(Frozen):
     schedule: Cron = Field("0 6 * * *", description="Cron, UTC")
     window: Duration = timedelta(days=7)
     labels_after: Duration = Field(timedelta(days=1), description="When the truth is known")
-    alpha: float = Field(0.05, gt=0, lt=0.5, description="Level of the drift tests, corrected")
-    min_effect: float = Field(0.1, ge=0, le=1, description="Smallest distance worth a word")
+    alpha: float = Field(
+        0.01, gt=0, lt=0.5, description="Share of windows in which drift may be a false alarm"
+    )
+    min_effect: float = Field(
+        0.03, ge=0, le=1, description="Smallest distance worth a word, beyond what chance makes"
+    )
     tolerance: float = Field(0.05, ge=0, description="Relative rise of the error that may pass")
 
 

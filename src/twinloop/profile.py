@@ -5,12 +5,15 @@ from typing import Self
 
 import numpy as np
 
-from twinloop.encoding import Encoding
-from twinloop.scorer import Predictions, Target
+from twinloop.bins import count_bins, find_bins
+from twinloop.moments import Grid
+from twinloop.samples import Sample
+from twinloop.scorer import Predictions
 from twinloop.vocabulary import Frozen
 
-_BINS = 20
 PREDICTION = "prediction"
+# Below this share of the model a feature is one that it hardly uses.
+MATTERS = 0.02
 
 
 class ColumnProfile(Frozen):
@@ -24,24 +27,35 @@ class ColumnProfile(Frozen):
     counts
         Rows by bin (one more than edges) or by code.
     missing
-        Rows without a value or with a level unknown to the model.
+        Rows without a value; with levels unknown to the model too, where these were not told apart.
+    new
+        Rows with a level unknown to the model.
+    total, squares
+        Sum and sum of squares of a quantity, in steps of its grid; see `twinloop.moments`.
     """
 
     name: str
     edges: tuple[float, ...] = ()
     counts: tuple[int, ...]
     missing: int = 0
+    new: int = 0
+    total: int = 0
+    squares: int = 0
 
     def merge(self, other: Self) -> Self:
         """Return the counts of both; exact, whatever the order."""
         if self.name != other.name:
             raise ValueError(f"{self.name!r} and {other.name!r} are different columns")
+        sums = {n: getattr(self, n) + getattr(other, n) for n in _SUMS}
         counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
-        return self.model_copy(update={"counts": counts, "missing": self.missing + other.missing})
+        return self.model_copy(update={"counts": counts} | sums)
 
     def shares(self) -> np.ndarray:
-        """Return counts as an array, missing last: shape (n_bins + 1,)."""
-        return np.array([*self.counts, self.missing], np.float64)
+        """Return counts as an array, missing and new levels last: shape (n_bins + 1,)."""
+        return np.array([*self.counts, self.missing + self.new], np.float64)
+
+
+_SUMS = ("missing", "new", "total", "squares")
 
 
 class Profile(Frozen):
@@ -53,6 +67,10 @@ class Profile(Frozen):
         Digest of the binning it was made with.
     read, quarantined
         Rows in the window, and those that broke the contract.
+    columns
+        Features, the prediction, then the probability of each of three or more classes.
+    sample
+        Some of the rows, for what no column shows alone.
     expected
         What the rows are expected to cost, see `twinloop.gauge`; empty where nothing tells.
     """
@@ -62,6 +80,7 @@ class Profile(Frozen):
     read: int = 0
     quarantined: int = 0
     columns: tuple[ColumnProfile, ...]
+    sample: Sample = Sample()
     expected: tuple[int, ...] = ()
 
     def merge(self, other: Self) -> Self:
@@ -81,6 +100,7 @@ class Profile(Frozen):
                 "read": self.read + other.read,
                 "quarantined": self.quarantined + other.quarantined,
                 "columns": columns,
+                "sample": self.sample.merge(other.sample),
                 "expected": _both(self.expected, other.expected),
             }
         )
@@ -92,16 +112,37 @@ def _both(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Binning(Frozen):
-    """How to count: edges fixed at training time, one entry a feature and one for predictions."""
+    """How to count: edges fixed at training time, one entry a feature, then those of the answers.
+
+    Attributes
+    ----------
+    grids
+        By column; None where there are no quantities.
+    n_outputs
+        How many of the columns are of the model's answer.
+    """
 
     columns: tuple[ColumnProfile, ...]
+    grids: tuple[Grid | None, ...] = ()
+    n_outputs: int = 1
 
     @property
     def digest(self) -> str:
         """Name these bins by their content: 16 hexadecimal digits."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
-    def count(self, X: np.ndarray, predictions: Predictions) -> Profile:
+    @property
+    def features(self) -> tuple[ColumnProfile, ...]:
+        """The columns of the model's input."""
+        return self.columns[: len(self.columns) - self.n_outputs]
+
+    def grid(self, column: int) -> Grid | None:
+        """Return the grid of a column, by its place."""
+        return self.grids[column] if self.grids else None
+
+    def count(
+        self, X: np.ndarray, predictions: Predictions, nulls: np.ndarray | None = None
+    ) -> Profile:
         """Count encoded rows and their predictions.
 
         Parameters
@@ -109,9 +150,11 @@ class Binning(Frozen):
         X : np.ndarray of float32, shape (n_rows, n_features)
         predictions
             Of the same rows.
+        nulls : np.ndarray of int64, shape (n_features,), or None
+            Rows without a value, by feature: others that are NaN have a new level. None: none have.
         """
         counter = Counter(self)
-        return counter.profile(counter.count(X, predictions), len(X))
+        return counter.profile(counter.count(X, predictions, nulls), len(X))
 
     def empty(self) -> Profile:
         """Return the profile of no rows: merging it changes nothing."""
@@ -122,56 +165,77 @@ class Binning(Frozen):
 class Counter:
     """Counts rows by a binning, batch after batch: cells to be added up, a profile at the end.
 
-    The cells of a column are its counts, then its missing ones; columns follow one another.
+    The cells of a column are its counts, then missing ones, new levels, and its two sums; columns
+    follow one another.
     """
 
     def __init__(self, binning: Binning) -> None:
         self._binning = binning
         self._digest = binning.digest
 
-    def count(self, X: np.ndarray, predictions: Predictions) -> np.ndarray:
-        """Count encoded rows and their predictions: int64, shape (n_cells,)."""
-        values = [*X.T, _predicted(predictions)]
-        return np.concatenate(
-            [_count(c, v) for c, v in zip(self._binning.columns, values, strict=True)]
-        )
+    def count(
+        self, X: np.ndarray, predictions: Predictions, nulls: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Count encoded rows, their predictions and nulls: int64, shape (n_cells,)."""
+        values = [*X.T, *self._answers(predictions)]
+        cells = []
+        for i, (column, v) in enumerate(zip(self._binning.columns, values, strict=True)):
+            counts = count_bins(column.edges, len(column.counts), v)
+            missing = counts[-1]
+            known = missing if nulls is None or i >= X.shape[1] or column.edges else nulls[i]
+            counts[-1] = known
+            grid = self._binning.grid(i)
+            sums = (0, 0) if grid is None else grid.sums(v, int(missing))
+            cells += [counts, np.array([missing - known, *sums], np.int64)]
+        return np.concatenate(cells)
 
     def none(self) -> np.ndarray:
         """Return the cells of no rows."""
-        return np.zeros(sum(len(c.counts) + 1 for c in self._binning.columns), np.int64)
+        return np.zeros(sum(len(c.counts) + 4 for c in self._binning.columns), np.int64)
 
-    def profile(self, cells: np.ndarray, n_rows: int) -> Profile:
+    def nothing(self) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Return the cells of no rows, and what a sample of none is made of."""
+        values = np.empty((0, len(self._binning.columns)), np.float32)
+        return self.none(), (np.empty(0, np.uint64), values)
+
+    def profile(self, cells: np.ndarray, n_rows: int, sample: Sample | None = None) -> Profile:
         """Return the profile that cells make, of how many rows."""
         columns, at = [], 0
         for column in self._binning.columns:
-            *counts, missing = cells[at : at + len(column.counts) + 1].tolist()
-            columns.append(ColumnProfile(name=column.name, counts=tuple(counts), missing=missing))
-            at += len(column.counts) + 1
-        return Profile(rows=n_rows, bins=self._digest, read=n_rows, columns=tuple(columns))
+            end = at + len(column.counts) + 4
+            *counts, missing, new, total, squares = cells[at:end].tolist()
+            columns.append(
+                ColumnProfile(
+                    name=column.name,
+                    counts=tuple(counts),
+                    missing=missing,
+                    new=new,
+                    total=total,
+                    squares=squares,
+                )
+            )
+            at = end
+        return Profile(
+            rows=n_rows,
+            bins=self._digest,
+            read=n_rows,
+            columns=tuple(columns),
+            sample=sample or Sample(),
+        )
 
+    def values(self, X: np.ndarray, predictions: Predictions, rows: np.ndarray) -> np.ndarray:
+        """Take some rows, with their answers, for a sample: float32, shape (n, n_columns)."""
+        answers = self._answers(predictions)
+        return np.column_stack([X[rows], *(a[rows] for a in answers)]).astype(np.float32)
 
-def _count(column: ColumnProfile, values: np.ndarray) -> np.ndarray:
-    size = len(column.counts)
-    if not column.edges and size > 1:
-        # Of NaN and a number, fmin takes the number: missing codes come after the last.
-        codes = np.fmin(values, size).astype(np.intp)
-        return np.bincount(codes, minlength=size + 1)
-    missing = int(np.count_nonzero(np.isnan(values)))
-    # Comparing all rows with each of some twenty edges is many times faster than to search the
-    # edges for each row.
-    above = [int(np.count_nonzero(values >= edge)) for edge in _edges(column, values.dtype)]
-    counts = -np.diff([len(values) - missing, *above, 0])
-    return np.append(counts, missing)
+    def sample(self, hashes: np.ndarray, values: np.ndarray) -> Sample:
+        """Make a sample of rows: the bins of what `values` gave, of the smallest hashes."""
+        columns = zip(self._binning.columns, values.T, strict=True)
+        codes = [find_bins(c.edges, len(c.counts), v) for c, v in columns]
+        return Sample.of(hashes, np.column_stack(codes))
 
-
-def _edges(column: ColumnProfile, kind: np.dtype) -> np.ndarray:
-    """Return edges as the type of the values, such that the same values are above."""
-    edges = np.array(column.edges, np.float64)
-    if kind != np.float32:
-        return edges
-    with np.errstate(over="ignore"):
-        near = edges.astype(np.float32)
-        return np.where(near < edges, np.nextafter(near, np.float32(np.inf)), near)
+    def _answers(self, predictions: Predictions) -> list[np.ndarray]:
+        return answers_of(predictions)[: self._binning.n_outputs]
 
 
 class Reference(Frozen):
@@ -187,6 +251,13 @@ class Reference(Frozen):
         Share of each feature in the model, same order as the features.
     losses
         Mean loss of each holdout block (a day, or a bunch of rows), of the metric in `loss`.
+    until
+        Time of the newest of these rows, microseconds since 1970; None where rows have none.
+    sample
+        Rows of all windows.
+    separations
+        How well the rows of each window can be told from those of the others; see
+        `twinloop.separation`.
     """
 
     binning: Binning
@@ -195,52 +266,31 @@ class Reference(Frozen):
     importance: tuple[float, ...]
     loss: str
     losses: tuple[float, ...]
+    until: int | None = None
+    sample: Sample = Sample()
+    separations: tuple[float, ...] = ()
+
+    @property
+    def used(self) -> np.ndarray:
+        """Which columns the model uses, or answers with: bool, shape (n_columns,)."""
+        return used_columns(self.importance, len(self.binning.columns))
 
 
-def learn_binning(
-    encoding: Encoding, X: np.ndarray, predictions: Predictions, target: Target
-) -> Binning:
-    """Fix the bins: quantiles for quantities, one bin a level for codes.
-
-    Parameters
-    ----------
-    encoding
-        Tells quantities from codes.
-    X : np.ndarray of float32, shape (n_rows, n_features)
-        Training rows.
-    predictions
-        Predictions to take the edges of their bins from.
-    target
-        Tells how many classes there are.
-    """
-    columns = [
-        _bins(feature.name, X[:, i], feature.n_levels)
-        for i, feature in enumerate(encoding.features)
-    ]
-    # A class is a code; a probability of two is more telling than the class it leads to.
-    codes = len(target.classes) if len(target.classes) > 2 else 0
-    columns.append(_bins(PREDICTION, _predicted(predictions), codes))
-    return Binning(columns=tuple(columns))
+def used_columns(importance: tuple[float, ...], n_columns: int) -> np.ndarray:
+    """Tell which columns a model uses, or answers with: bool, shape (n_columns,)."""
+    used = np.ones(n_columns, bool)
+    used[: len(importance)] = np.array(importance) >= MATTERS
+    return used
 
 
-def _predicted(predictions: Predictions) -> np.ndarray:
+def answers_of(predictions: Predictions) -> list[np.ndarray]:
+    """Return what is counted of answers: of two classes a probability, of more the class first."""
     probability = predictions.probability
-    if probability is not None and probability.shape[1] == 2:
-        return probability[:, 1]
-    return predictions.value
-
-
-def _bins(name: str, values: np.ndarray, n_levels: int) -> ColumnProfile:
-    if n_levels:
-        return ColumnProfile(name=name, counts=(0,) * n_levels)
-    known = values[np.isfinite(values)].astype(np.float64)
-    if len(known) == 0:
-        return ColumnProfile(name=name, counts=(0,))
-    cuts = np.quantile(known, np.linspace(0, 1, _BINS + 1))
-    # The outermost bins hold what lies outside of all that was seen: empty now, telling later.
-    cuts[-1] = np.nextafter(cuts[-1], np.inf)
-    edges = tuple(np.unique(cuts).tolist())
-    return ColumnProfile(name=name, edges=edges, counts=(0,) * (len(edges) + 1))
+    if probability is None:
+        return [predictions.value]
+    if probability.shape[1] == 2:
+        return [probability[:, 1]]
+    return [predictions.value, *probability.T]
 
 
 def window_numbers(times: np.ndarray | None, n_rows: int, span_micros: int) -> np.ndarray:

@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from twinloop.binning import learn_binning
 from twinloop.contract import Contract, check_rows, infer_contract
 from twinloop.decision import Harm, decide
 from twinloop.drift import FeatureDrift, compare_profiles
 from twinloop.importance import importance
-from twinloop.profile import Reference, combine, learn_binning, window_numbers
+from twinloop.profile import Reference, combine, window_numbers
+from twinloop.reference import Counted, sample_windows
 from twinloop.scorer import Scorer, learn_target
 from twinloop.simulate import BATTERY, FAHRENHEIT, simulate_bikes
 from twinloop.validation import fit_scorer
@@ -45,12 +47,18 @@ def reference_of(scorer: Scorer, table: pa.Table) -> Reference:
     times = table.column("timestamp").cast(pa.int64()).to_numpy()
     span = timedelta(days=WINDOW) // timedelta(microseconds=1)
     at = window_numbers(times, table.num_rows, span)
-    windows = [binning.count(X[at == i], predictions.take(at == i)) for i in np.unique(at)]
+    counted = Counted(scorer.encoding, binning, table, X, predictions)
+    weights = tuple(importance(scorer.predictor, X.shape[1]).tolist())
+    profiles = [counted.profile(at == i) for i in np.unique(at)]
+    windows, sample, separations = sample_windows(profiles, weights)
     return Reference(
         binning=binning,
-        whole=combine(windows, binning),
-        windows=tuple(windows),
-        importance=tuple(importance(scorer.predictor, X.shape[1]).tolist()),
+        whole=combine(list(windows), binning),
+        windows=windows,
+        until=int(times.max()),
+        sample=sample,
+        separations=separations,
+        importance=weights,
         loss="rmsle",
         losses=(),
     )
@@ -59,9 +67,16 @@ def reference_of(scorer: Scorer, table: pa.Table) -> Reference:
 def watch(table: pa.Table, day: int, scorer: Scorer, known: Reference, kept: Contract) -> Watched:
     """Check one window of a table, by the rules of the workload."""
     rows = check_rows(table.slice(DAY * day, DAY * WINDOW), kept).good
-    profile = known.binning.count(scorer.encoding.encode(rows), scorer.predict(rows))
+    X, everything = scorer.encoding.encode(rows), np.ones(rows.num_rows, bool)
+    counted = Counted(scorer.encoding, known.binning, rows, X, scorer.predict(rows))
     rules = BIKES.monitoring
-    found = compare_profiles(known, profile, alpha=rules.alpha, min_effect=rules.min_effect)
+    found = compare_profiles(
+        known,
+        counted.profile(everything),
+        alpha=rules.alpha,
+        min_effect=rules.min_effect,
+        ahead=(day - TRAINING) / WINDOW + 1,
+    )
     return Watched(day, found)
 
 

@@ -1,6 +1,7 @@
 """Drift: distances, corrected p-values, harm by labels, and what is decided of them."""
 
 import warnings
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
+from twinloop.binning import learn_binning
 from twinloop.decision import Harm, assess_harm, decide
-from twinloop.drift import FeatureDrift, _past_distances, compare_profiles, distance, holm
+from twinloop.divergence import distance, effect
+from twinloop.drift import QUARANTINE, FeatureDrift, compare_profiles, holm, windows_ahead
 from twinloop.encoding import Encoding, Feature
-from twinloop.profile import Binning, ColumnProfile, Profile, Reference, combine, learn_binning
+from twinloop.profile import Binning, ColumnProfile, Profile, Reference, combine
 from twinloop.scorer import Predictions, Target
+from twinloop.window import Window
 from twinloop.workload import Workload
 
 COUNTS = st.lists(st.integers(0, 10_000), min_size=4, max_size=4).map(
@@ -108,14 +112,15 @@ def reference(n_windows: int = 10, losses: tuple[float, ...] = (1.0,)) -> Refere
 
 def compared(known: Reference, current: Profile) -> tuple[FeatureDrift, ...]:
     """Compare by the usual rules."""
-    return compare_profiles(known, current, alpha=0.05, min_effect=0.1)
+    return compare_profiles(known, current, alpha=0.01, min_effect=0.03)
 
 
 def test_rows_of_the_same_kind_have_not_drifted() -> None:
     """Of fifty windows like those of the training, hardly one column is said to have drifted."""
     known = reference()
     found = [compared(known, known.binning.count(*rows(seed, 300))) for seed in range(100, 150)]
-    assert all(len(columns) == 3 for columns in found)
+    names = {"n", "k", "prediction", QUARANTINE}
+    assert all({c.column for c in columns} == names for columns in found)
     assert sum(c.drifted for columns in found for c in columns) <= 1
 
 
@@ -125,7 +130,8 @@ def test_a_shift_is_found_where_it_is() -> None:
     found = compared(known, known.binning.count(*rows(9, 300, shift=1.0)))
     assert {c.column for c in found if c.drifted} == {"n", "prediction"}
     assert [c.distance for c in found] == sorted((c.distance for c in found), reverse=True)
-    assert {c.column: c.importance for c in found} == {"n": 0.9, "k": 0.01, "prediction": 1.0}
+    wanted = {"n": 0.9, "k": 0.01, "prediction": 1.0, QUARANTINE: 0.0}
+    assert {c.column: c.importance for c in found} == wanted
 
 
 def test_an_effect_too_small_does_not_count() -> None:
@@ -134,11 +140,11 @@ def test_an_effect_too_small_does_not_count() -> None:
     current = known.binning.count(*rows(9, 300, shift=1.0))
     largest = compared(known, current)[0]
     for least, wanted in ((largest.distance, 1), (largest.distance + 1e-9, 0)):
-        found = compare_profiles(known, current, alpha=0.05, min_effect=least)
+        found = compare_profiles(known, current, alpha=0.01, min_effect=least)
         assert sum(c.drifted for c in found if c.column == largest.column) == wanted
 
 
-@pytest.mark.parametrize(("n_rows", "n_columns"), [(0, 0), (149, 0), (150, 3)])
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(0, 0), (149, 0), (150, 4)])
 def test_a_tiny_window_tells_nothing(n_rows: int, n_columns: int) -> None:
     """Below half the rows of a past window no column is compared, and the decision says why."""
     known = reference()
@@ -277,8 +283,73 @@ def test_harm_without_drift_retrains() -> None:
     assert decide((), harm(harmful=True), 0.0, BIKES).action == "retrain"
 
 
-def test_a_past_window_is_compared_with_the_others_only() -> None:
-    """A window that shares no bin with the rest of the past was as far from it as can be."""
-    windows = [ColumnProfile(name="n", counts=(10, 0)), ColumnProfile(name="n", counts=(0, 10))]
-    whole = windows[0].merge(windows[1])
-    assert _past_distances(whole, windows).tolist() == [1.0, 1.0]
+@given(COUNTS, COUNTS)
+def test_an_effect_lies_in_its_interval(a: np.ndarray, b: np.ndarray) -> None:
+    """It is never above the plain distance, and both ends are distances."""
+    found = effect(a, b)
+    assert 0.0 <= found.low <= found.distance <= found.high <= 1.0
+    assert found.distance <= distance(a, b) + 1e-12
+
+
+def test_what_chance_makes_is_no_effect() -> None:
+    """Of two samples of the same rows the effect is near 0, though they are some way apart."""
+    draw = np.random.default_rng(0)
+    shares = np.full(20, 0.05)
+    pairs = [(draw.multinomial(9000, shares), draw.multinomial(300, shares)) for _ in range(200)]
+    effects = [effect(a.astype(float), b.astype(float)) for a, b in pairs]
+    assert np.mean([distance(a, b) for a, b in pairs]) > 0.09
+    assert np.median([e.distance for e in effects]) < 0.03
+    assert np.mean([e.low == 0.0 for e in effects]) > 0.95
+
+
+def told(reference: Reference, **counts: int) -> FeatureDrift:
+    """Check a window of 300 rows like those of the past, with other counts; tell of quarantine."""
+    current = reference.binning.count(*rows(9, 300)).model_copy(update=counts)
+    return next(f for f in compared(reference, current) if f.column == QUARANTINE)
+
+
+def test_quarantine_is_compared_with_the_past() -> None:
+    """One in twenty is an alarm where none was before, and none where it was always so."""
+    known = reference()
+    assert told(known, read=316, quarantined=16).drifted
+    assert not told(known, read=301, quarantined=1).drifted
+    usual = tuple(w.model_copy(update={"read": 316, "quarantined": 16}) for w in known.windows)
+    assert not told(known.model_copy(update={"windows": usual}), read=316, quarantined=16).drifted
+    assert not told(known.model_copy(update={"windows": usual}), read=300).drifted
+
+
+def test_more_quarantine_than_usual_is_a_reason_to_watch() -> None:
+    """It retrains nothing by itself, and replaces the fixed half of the limit."""
+    found = feature(QUARANTINE, 0.0, drifted=True)
+    assert decide((found,), None, 0.01, BIKES).action == "watch"
+    calm = found.model_copy(update={"drifted": False})
+    assert decide((calm,), None, 0.09, BIKES).action == "fine"
+
+
+def test_a_column_that_tells_the_time_does_not_drift() -> None:
+    """Each window of the past had a level of its own: that the next has another one is no drift."""
+    columns = (ColumnProfile(name="day", counts=(0,) * 20), ColumnProfile(name="y", counts=(0,)))
+    binning = Binning(columns=columns)
+
+    def day(i: int) -> Profile:
+        X = np.full((300, 1), i, np.float32)
+        return binning.count(X, Predictions(np.zeros(300)))
+
+    windows = tuple(day(i) for i in reversed(range(10)))
+    whole = combine(list(windows), binning)
+    known = reference().model_copy(
+        update={"binning": binning, "windows": windows, "whole": whole, "importance": (1.0,)}
+    )
+    assert not any(f.drifted for f in compared(known, day(12)))
+
+
+def test_windows_ahead_are_counted_from_the_training_rows() -> None:
+    """The window after the newest row is the first, whatever lies between is more."""
+    until = datetime(2026, 1, 8, tzinfo=UTC)
+    known = reference().model_copy(update={"until": int(until.timestamp() * 1e6)})
+    week = timedelta(days=7)
+    for weeks in (1, 2, 5):
+        window = Window(start=until + (weeks - 1) * week, end=until + weeks * week)
+        assert windows_ahead(known, window) == pytest.approx(weeks)
+        assert windows_ahead(reference(), window) == 1.0
+    assert windows_ahead(known, None) == 1.0

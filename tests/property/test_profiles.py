@@ -3,20 +3,14 @@
 import itertools
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twinloop.binning import learn_binning
 from twinloop.encoding import Encoding, Feature
-from twinloop.profile import (
-    PREDICTION,
-    Binning,
-    Profile,
-    Reference,
-    combine,
-    learn_binning,
-    window_numbers,
-)
+from twinloop.profile import PREDICTION, Binning, Profile, Reference, combine, window_numbers
 from twinloop.scorer import Predictions, Target
 
 LEVELS = ("a", "b", "c")
@@ -119,8 +113,21 @@ def test_bins_of_a_quantity_are_equally_full(seed: int) -> None:
     predictions = Predictions(draw.normal(size=2000))
     profile = learn_binning(ENCODING, X, predictions, REGRESSION).count(X, predictions)
     for column in (profile.columns[0], profile.columns[-1]):
-        assert len(column.counts) == 22
-        assert set(column.counts[1:-1]) == {100}
+        assert len(column.counts) == 24
+        # Both ends are divided once more, at one in two hundred.
+        assert column.counts[1:-1] == (10, 90, *[100] * 18, 90, 10)
+
+
+def test_new_levels_are_no_missing_values() -> None:
+    """Both are NaN to the model; what has no value in the table is missing, the rest is new."""
+    binning = binning_of([(0.0, 0.0, 0, 0.0)])
+    X, predictions = table([(np.nan, np.nan, 0, 0.0), (0.0, np.nan, 0, 0.0), (0.0, 1.0, 0, 0.0)])
+    rows = pa.table({"n": [None, 0.0, 0.0], "level": [None, "z", "b"], "t": [0, 0, 0]})
+    told = binning.count(X, predictions, ENCODING.nulls(rows)).columns
+    assert [(c.missing, c.new) for c in told[:2]] == [(1, 0), (1, 1)]
+    untold = binning.count(X, predictions).columns
+    assert [(c.missing, c.new) for c in untold[:2]] == [(1, 0), (2, 0)]
+    assert [c.shares().tolist() for c in told] == [c.shares().tolist() for c in untold]
 
 
 def test_a_code_has_a_bin_of_its_own() -> None:
@@ -140,10 +147,12 @@ def test_predicted_classes_are_counted(classes: tuple[str, ...], bins: int) -> N
     predictions = Predictions(shares.argmax(axis=1), shares)
     X = np.zeros((4, 3), np.float32)
     target = Target(name="y", task="multiclass", classes=classes)
-    counts = (
-        learn_binning(ENCODING, X, predictions, target).count(X, predictions).columns[-1].counts
-    )
+    columns = learn_binning(ENCODING, X, predictions, target).count(X, predictions).columns
+    counts = columns[3].counts
     assert sum(counts) == 4
+    names = [f"probability of {c}" for c in classes] if len(classes) == 3 else []
+    assert [c.name for c in columns[3:]] == [PREDICTION, *names]
+    assert all(sum(c.counts) == 4 for c in columns[3:])
     assert counts == (1, 2, 1) if len(classes) == 3 else len(counts) > bins
 
 

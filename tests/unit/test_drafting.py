@@ -24,12 +24,14 @@ from twinloop.contract import with_reason
 from twinloop.digest import ContentDigest
 from twinloop.errors import StorageError
 from twinloop.inference import Scored
+from twinloop.profile import Binning, ColumnProfile, Counter
 from twinloop.shadow import Agreement
 from twinloop.window import Window
 from twinloop.workload import Workload
 
 PLAN, CHALLENGER = "a" * 64, "7"
 PARTS = 4
+COUNTER = Counter(Binning(columns=(ColumnProfile(name="n", counts=(0,)),)))
 SCHEMA = pa.schema({"order": pa.int64(), "prediction": pa.float64()})
 
 
@@ -42,7 +44,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workload:
 
 def write_part(draft: Draft, number: int, challenger: str = CHALLENGER) -> Part:
     """Write a part of three rows, of which one is in quarantine, and a row nobody can read."""
-    builder = PartBuilder(number, np.zeros(3, np.int64))
+    builder = PartBuilder(number, COUNTER)
     table = pa.table({"order": [10 * number + i for i in range(3)], "kind": ["a", "b", "c"]})
     bad = with_reason(table, np.array([False, True, False]), ["out_of_range:weight"])
     said = pa.table({"order": table.column("order").take([0, 2]), "prediction": [0.1, 0.9]})
@@ -51,7 +53,8 @@ def write_part(draft: Draft, number: int, challenger: str = CHALLENGER) -> Part:
         said.cast(SCHEMA),
         bad,
         np.array([1]),
-        np.array([1, 0, 1]),
+        np.array([1, 0, 1, 0, 0]),
+        COUNTER.nothing()[1],
         ContentDigest.of(table),
         said.slice(0, 1) if challenger else None,
         agreement if challenger else None,
@@ -208,7 +211,7 @@ def test_a_draft_that_is_discarded_leaves_nothing(shop: Workload, written: list[
 
 def test_rows_of_a_quarantine_may_come_again(shop: Workload) -> None:
     """What was said of them before makes room for what is said now."""
-    builder = PartBuilder(0, np.zeros(1, np.int64))
+    builder = PartBuilder(0, COUNTER)
     table = pa.table(
         {
             "order": [1, 2],
@@ -221,7 +224,7 @@ def test_rows_of_a_quarantine_may_come_again(shop: Workload) -> None:
     bad = with_reason(table, np.array([False, True]), ["wrong_type:kind"])
     said = SCHEMA.empty_table()
     digest = ContentDigest.of(table)
-    scored = Scored(said, bad, np.array([1]), np.zeros(1, np.int64), digest)
+    scored = Scored(said, bad, np.array([1]), *COUNTER.nothing(), digest)
     builder.add(SourceBatch(table, "f", np.array([5, 6])), scored, [])
     part = builder.write(draft_of(shop), SCHEMA, "")
     assert part.quarantine is not None

@@ -101,7 +101,7 @@ def test_profiles_carry_the_sums() -> None:
     names = ("a", "b", "c", "prediction")
     columns = tuple(ColumnProfile(name=n, edges=(0.0,), counts=(0, 0)) for n in names)
     gauge, binning = past(n_rows=2000), Binning(columns=columns)
-    counter = GaugedCounter(Counter(binning), gauge)
+    counter = GaugedCounter(binning, gauge)
     halves = [
         counter.profile(counter.count(X[part], said.take(part)), 200)
         for part in (np.arange(200), np.arange(200, 400))

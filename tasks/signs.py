@@ -1,4 +1,4 @@
-"""Notes: what a run had used when it was last seen alive, for the bill of one that is killed."""
+"""Signs of life: what a run had used when last seen alive, for the bill of one that is killed."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ class Sign(Frozen):
 _SIGN = TypeAdapter(Sign)
 
 
-class Note:
+class LastSign:
     """Keeps one file up to date while a run lasts; from more than one thread.
 
     A run that is over before the first beat leaves none.

@@ -1,0 +1,67 @@
+"""Ordinary variation: what goes on as it went is no surprise, and little past says little."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from twinloop.ordinary import p_values
+
+
+def chance(past: np.ndarray, now: float, ahead: float = 1.0, size: float = 1000.0) -> float:
+    """Return the p-value of one number after windows of 1,000 rows."""
+    sizes = np.full(len(past), 1000.0)
+    return float(p_values(past[:, None], sizes, np.array([now]), size, ahead)[0])
+
+
+def noise(n: int, seed: int = 0, spread: float = 0.1) -> np.ndarray:
+    """Draw numbers of past windows."""
+    return np.random.default_rng(seed).normal(0, spread, n)
+
+
+def test_five_windows_are_judged_by_students_interval() -> None:
+    """Too few for a line: the p-value is that of a prediction interval for one new value."""
+    past = noise(5)
+    spread = past.std(ddof=1) * np.sqrt(1 + 1 / 5)
+    wanted = 2 * stats.t.sf(abs(0.9 - past.mean()) / spread, 4)
+    assert chance(past, 0.9) == pytest.approx(wanted)
+
+
+def test_the_size_of_the_sample_is_the_least_variation() -> None:
+    """Windows that agree by luck, to the last digit, promise no more than their rows can."""
+    wanted = 2 * stats.t.sf(0.1 / np.sqrt((1 + 1 / 5) / 1000), 4)
+    assert chance(np.zeros(5), 0.1) == pytest.approx(wanted)
+    assert chance(np.zeros(5), 0.1, size=1e6) == pytest.approx(wanted)
+    assert chance(np.zeros(5), 0.1, size=500) > wanted
+
+
+@pytest.mark.parametrize("curve", [np.linspace(0, 3, 26), np.linspace(0, 2, 26) ** 2])
+def test_what_goes_on_is_no_surprise(curve: np.ndarray) -> None:
+    """A trend may go on, straight or bent; where it stops that is no alarm either."""
+    past = curve + noise(26, spread=0.02)
+    step = curve[-1] - curve[-2]
+    assert chance(past, curve[-1] + step) > 0.01
+    assert chance(past, past.mean()) > 0.01
+    assert chance(past, curve[-1] + 60 * step) < 1e-4
+
+
+def test_a_cycle_is_no_surprise() -> None:
+    """A new window at any phase of a cycle that the past went through many times."""
+    cycle = np.sin(2 * np.pi * np.arange(40) / 4.35)
+    past = cycle[:26] + noise(26, spread=0.02)
+    assert min(chance(past, v, i + 1.0) for i, v in enumerate(cycle[26:])) > 0.01
+    assert chance(past, 6.0) < 1e-4
+
+
+def test_without_a_past_only_what_is_large_surprises() -> None:
+    """With three windows the variation is guessed at: a tenth of a deviation is ordinary."""
+    past = noise(3, spread=0.02)
+    assert chance(past, 0.2) > 0.01
+    assert chance(past, 0.8) < 1e-6
+
+
+def test_chances_are_not_too_small() -> None:
+    """Of windows like those of the past, at most 1 in 100 has a chance below 1 in 100."""
+    draw = np.random.default_rng(1)
+    past, now = draw.normal(0, 0.1, (26, 20_000)), draw.normal(0, 0.1, 20_000)
+    p = p_values(past, np.full(26, 1000.0), now, 1000.0)
+    assert np.mean(p < 0.01) <= 0.011
