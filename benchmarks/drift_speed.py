@@ -1,11 +1,12 @@
 """What a drift check costs beside Evidently's preset: a million rows against a million, 30 columns.
 
-Twinloop profiles rows batch by batch as they come from Parquet, while they are scored; what is
-measured is all of that by itself: reading and encoding both tables, counting, hashing rows for the
-sample, and the check. Of the reference's rows a user profiles each once, at training, so this is
-more than a check costs. Evidently gets both tables in memory, where it wants them, and the data
-drift preset by its defaults, in an environment of its own. Each runs in a process of its own; CPU
-seconds are of all threads, imports left out, memory is the largest of the process.
+Twinloop profiles rows batch by batch while they are scored, which has read, encoded and hashed them
+already. So two things are measured: what drift checks add (counting, sampling, the check), and all
+of it by itself, Parquet, encoding and hashing included, as if nothing were scored. The past is
+profiled anew in both, which a user does once, at training. Evidently gets both tables in
+memory, where it wants them, and the data drift preset by its defaults, in an environment of its own.
+Each runs in a process of its own; CPU seconds are of all threads, imports left out, memory is the
+largest of the process.
 
     python benchmarks/drift_speed.py --rows 1000000
 """
@@ -55,15 +56,23 @@ def main() -> int:
 
 
 def _figures(ours: dict[str, float], theirs: dict[str, float] | None) -> list[frame.Figure]:
-    ratio = theirs["cpu"] / ours["cpu"] if theirs else float("nan")
+    theirs_cpu = theirs["cpu"] if theirs else float("nan")
     return [
         frame.Figure(
             "evidently_cpu",
-            ratio,
+            theirs_cpu / ours["added"],
             40.0,
             "x",
             at_least=True,
-            meaning="CPU of Evidently's preset, times profiles and check",
+            meaning="CPU of Evidently's preset, times what profiles and check add to scoring",
+        ),
+        frame.Figure(
+            "evidently_cpu_alone",
+            theirs_cpu / ours["cpu"],
+            10.0,
+            "x",
+            at_least=True,
+            meaning="the same, reading, encoding and hashing included",
         ),
         frame.Figure(
             "peak_memory",
@@ -121,10 +130,12 @@ def _measure(command: list[str], path: dict[str, str]) -> dict[str, float]:
 def _ours(home: Path) -> int:
     """Profile both tables and check; print CPU seconds, megabytes, and what a check takes."""
     from twinloop.binning import learn_binning
+    from twinloop.digest import row_hashes
     from twinloop.drift import compare_profiles
     from twinloop.encoding import Encoding, Feature
-    from twinloop.profile import Reference, combine
-    from twinloop.reference import Counted, sample_windows
+    from twinloop.profile import Counter, Reference, combine
+    from twinloop.reference import sample_windows
+    from twinloop.samples import smallest
     from twinloop.scorer import Predictions, Target
 
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -147,15 +158,24 @@ def _ours(home: Path) -> int:
 
     X = encoding.encode(first)
     binning = learn_binning(encoding, X, predicted(X), target)
-    profiles = {}
+    counter, profiles, added = Counter(binning), {}, 0.0
     for side in ("then", "now"):
         for table in _batches(home / f"0_{side}.parquet"):
             X, windows = encoding.encode(table), table.column("window").to_numpy()
-            counted = Counted(encoding, binning, table, X, predicted(X))
+            hashes, nulls = row_hashes(table, sorted(table.schema.names)), encoding.nulls(table)
+            said = predicted(X)
+            start = time.process_time()
             for window in np.unique(windows):
-                found = counted.profile(windows == window)
+                rows = np.flatnonzero(windows == window)
+                part = (X, said) if len(rows) == len(X) else (X[rows], said.take(rows))
+                known = nulls if len(rows) == len(X) else None
+                few = rows[smallest(hashes[rows])]
+                sample = counter.sample(hashes[few], counter.values(X, said, few))
+                found = counter.profile(counter.count(*part, known), len(rows), sample)
                 before = profiles.get(int(window))
                 profiles[int(window)] = found if before is None else before.merge(found)
+            added += time.process_time() - start
+    start = time.process_time()
     weights = (1 / len(features),) * len(features)
     past, sample, separations = sample_windows(
         [profiles[w] for w in sorted(profiles, reverse=True)[1:]], weights
@@ -172,7 +192,7 @@ def _ours(home: Path) -> int:
     )
     current = profiles[world.PAST]
     compare_profiles(known, current, alpha=0.01, min_effect=0.03)
-    cpu = time.process_time() - began
+    cpu, added = time.process_time() - began, added + time.process_time() - start
     peak = next(
         int(line.split()[1]) / 1000
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -184,9 +204,9 @@ def _ours(home: Path) -> int:
         start = time.process_time()
         compare_profiles(known, current, alpha=0.01, min_effect=0.03)
         checks.append(1000 * (time.process_time() - start))
-    said = {"cpu": cpu, "peak": peak, "check_ms": float(np.median(checks))}
-    said |= {"profile_bytes": len(now), "reference_bytes": len(stored)}
-    print(json.dumps(said))
+    told = {"cpu": cpu, "added": added, "peak": peak, "check_ms": float(np.median(checks))}
+    told |= {"profile_bytes": len(now), "reference_bytes": len(stored)}
+    print(json.dumps(told))
     return 0
 
 

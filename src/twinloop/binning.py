@@ -10,6 +10,7 @@ from twinloop.scorer import Predictions, Target
 
 # Of so many classes each probability is counted; of more the class alone.
 _MOST_CLASSES = 20
+_FEW_EDGES = 3
 
 
 def learn_binning(
@@ -47,7 +48,8 @@ def learn_binning(
 
 
 def _grid(column: ColumnProfile, values: np.ndarray) -> Grid | None:
-    return learn_grid(values[np.isfinite(values)]) if column.edges else None
+    # Of a truth, or of one value only, the counts tell all.
+    return learn_grid(values[np.isfinite(values)]) if len(column.edges) > _FEW_EDGES else None
 
 
 def _bins(name: str, values: np.ndarray, n_levels: int) -> ColumnProfile:
