@@ -1,0 +1,56 @@
+"""What the ledger tells of earlier checks and of what trainings took."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tasks.recalling import _spent, past_watches
+from tasks.settings import load_workload
+from tasks.tracking import TrackedRun, tracked_run
+from twinloop.logplan import Metric, Tag
+
+NOW, DAY = datetime(2012, 3, 1, tzinfo=UTC), timedelta(days=1)
+
+
+def watch(day: int, action: str, sandbox: str = "") -> None:
+    """Write a check of some days ago into the ledger."""
+    spec = load_workload(f"bikes-{sandbox}" if sandbox else "bikes")
+    with tracked_run(spec, "monitoring", window=None, as_of=NOW - day * DAY) as run:
+        run.log([Tag("twinloop.decision", action), Metric("accuracy/estimated_rmsle", 0.3)])
+
+
+def now() -> TrackedRun:
+    """Open and close a run of now: whoever asks does not count."""
+    with tracked_run(load_workload("bikes"), "monitoring", window=None, as_of=NOW) as run:
+        return run
+
+
+def test_earlier_checks_come_in_order_of_their_moments(home: Path) -> None:
+    """Whatever the order they ran in; of two of one moment the last; no other workload's."""
+    for day, action in ((1, "fine"), (3, "retrain"), (2, "fine"), (2, "watch")):
+        watch(day, action)
+    watch(4, "retrain", sandbox="replay-drift")
+    found = past_watches(load_workload("bikes"), NOW, now())
+    assert [w.as_of for w in found] == [NOW - d * DAY for d in (3, 2, 1)]
+    assert [w.action for w in found] == ["retrain", "watch", "fine"]
+    assert {w.estimated for w in found} == {0.3}
+
+
+def test_what_comes_later_is_not_known_yet(home: Path) -> None:
+    """A watch of a past moment, made again, sees what was before it."""
+    for day in (1, 5):
+        watch(day, "fine")
+    found = past_watches(load_workload("bikes"), NOW - 2 * DAY, now())
+    assert [w.as_of for w in found] == [NOW - 5 * DAY]
+
+
+def test_trainings_of_a_month_are_added_up(home: Path) -> None:
+    """Those of longer ago, and checks, are not on the budget."""
+    spec = load_workload("bikes")
+    for day in (60, 20, 10):
+        with tracked_run(spec, "training", window=None, as_of=NOW - day * DAY):
+            pass
+    watch(1, "fine")
+    one = _spent(spec, NOW - 12 * DAY, now())
+    both = _spent(spec, NOW, now())
+    assert 0 < one < both
+    assert _spent(spec, NOW - 61 * DAY, now()) == 0
