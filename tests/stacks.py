@@ -37,7 +37,7 @@ metric: rmsle
 training: {holdout: 7d, folds: 2, candidates: [baseline, linear]}
 inference: {schedule: "* * * * *", window: 1d}
 monitoring: {schedule: "0 6 * * *"}
-retraining: {cooldown: 1d}
+retraining: {cooldown: 1d, search: always}
 """
 
 

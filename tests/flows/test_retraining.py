@@ -139,7 +139,7 @@ def test_harm_that_newer_rows_do_not_mend_is_searched_for(home: Path) -> None:
 @pytest.mark.parametrize(
     ("rules", "days", "words"),
     [
-        ("", 9, "9 days of labelled rows are newer than v1"),
+        ("", 9, "9.04 days of labelled rows are newer than v1"),
         ("min_new_rows: 1000", 30, "720 labelled rows are newer than v1; 1000 wanted"),
     ],
 )
