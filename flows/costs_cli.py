@@ -58,8 +58,8 @@ def _show(found: "Repricing") -> None:
         "money now",
         "CO2 g then",
         "CO2 g now",
-        "stored, a month then",
-        "a month now",
+        "storage then",
+        "storage now",
     )
     lines = [*found.kinds, *found.totals]
     print_table(

@@ -170,15 +170,19 @@ class Searcher:
     ) -> None:
         """Fit some folds of all trials, and share out among them what that took."""
         units = [(trial, i) for trial in running for i in folds]
+        if not units:  # all are given up: nothing is handed over that no trial would pay for
+            return
         wall, self._stage_cpu = time.perf_counter(), time.process_time()
         before = self._meter.own()
         done = list(pool.map(lambda unit: self._fit_fold(*unit, threads=threads), units))
         wall = time.perf_counter() - wall
         used, peak = self._meter.hand_over(wall, before)
-        total = sum(fit.seconds for fit in done) or 1.0
+        total = sum(fit.seconds for fit in done)
         for (trial, _), fit in zip(units, done, strict=True):
-            trial.seconds += wall * fit.seconds / total
-            trial.used += used.times(fit.seconds / total)
+            # Where there was no time for any, all were equally in vain.
+            share = fit.seconds / total if total else 1 / len(done)
+            trial.seconds += wall * share
+            trial.used += used.times(share)
             trial.peak_bytes = max(trial.peak_bytes, peak)
             trial.error = trial.error or fit.error
             if fit.score is None:
