@@ -298,12 +298,12 @@ def runs(
     """List runs with their accuracy, time and cost."""
     name = read_workload_name(workload, var)
     _quiet()
-    from flows import report
-    from tasks.history import recent_runs
+    from flows import costs_report
+    from tasks.recent import recent_runs
     from tasks.settings import load_workload
 
     found = recent_runs(load_workload(f"{name}-replay" if replays else name), limit, kind)
-    report.runs(found)
+    costs_report.runs(found)
     _write(json, found)
 
 
