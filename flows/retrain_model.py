@@ -7,6 +7,7 @@ from prefect import flow
 from flows.form import run_name
 from flows.train_model import train_model
 from tasks.announcing import show_cause
+from tasks.budgeting import name_over_budget
 from tasks.preparing import training_window
 from tasks.registry import refuse_retraining
 from tasks.settings import load_workload, moment_of
@@ -15,7 +16,11 @@ from twinloop.results import TrainingResult
 from twinloop.verdictplan import plan_retraining
 
 
-@flow(name="retrain-model", flow_run_name=run_name("retrain"))
+@flow(
+    name="retrain-model",
+    flow_run_name=run_name("retrain"),
+    on_failure=[name_over_budget],
+)
 def retrain_model(
     workload: str, as_of: datetime | None = None, reason: str = "by hand", cause: str = ""
 ) -> TrainingResult | None:

@@ -5,6 +5,7 @@ from datetime import datetime
 from prefect import flow
 
 from flows.form import run_name
+from tasks.budgeting import name_over_budget, within_budget
 from tasks.describing import describe_version
 from tasks.ensembling import add_ensemble
 from tasks.estimators import check_estimators
@@ -24,7 +25,12 @@ from twinloop.window import Window
 from twinloop.workload import Overrides
 
 
-@flow(name="train-model", flow_run_name=run_name("train"))
+@flow(
+    name="train-model",
+    flow_run_name=run_name("train"),
+    on_completion=[name_over_budget],
+    on_failure=[name_over_budget],
+)
 def train_model(
     workload: str,
     window: Window | None = None,
@@ -52,6 +58,7 @@ def train_model(
     span = window or training_window(spec, moment)
     with (
         tracked_run(spec, "training", window=span, as_of=moment) as run,
+        within_budget(spec, "training", span, run),
         work_folder(spec, run) as work,
     ):
         snapshot = prepare_snapshot(spec, span)

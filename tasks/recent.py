@@ -1,4 +1,4 @@
-"""Recent: the newest runs of a workload, read for people, with neither MLflow nor Prefect loaded."""
+"""Recent: the newest runs of a workload, read for people; neither MLflow nor Prefect is loaded."""
 
 from datetime import datetime
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import pyarrow as pa
 
@@ -52,6 +53,26 @@ _UNITS = {
     "money": "currency of the row",
     "money_total": "currency of the row",
 }
+
+Loop = Literal["training", "inference", "watching", "other"]
+LOOPS: tuple[Loop, ...] = ("training", "inference", "watching", "other")
+_LOOP_OF: dict[str, Loop] = {
+    "preparation": "training",
+    "training": "training",
+    "candidate": "training",
+    "tuning": "training",
+    "trial": "training",
+    "retraining": "training",
+    "promotion": "training",
+    "reproduction": "training",
+    "inference": "inference",
+    "monitoring": "watching",
+}
+
+
+def loop_of(kind: str) -> Loop:
+    """Return which of the loops a kind of run belongs to; a replay to none."""
+    return _LOOP_OF.get(kind, "other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +168,11 @@ class Entry:
     name: str
     meaning: str
     metrics: Mapping[str, float]
+
+    @property
+    def loop(self) -> Loop:
+        """Which of the loops it belongs to."""
+        return loop_of(self.kind)
 
     @property
     def money(self) -> float:

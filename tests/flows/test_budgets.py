@@ -1,0 +1,168 @@
+"""Budgets by real flows: what is foretold, what ends a run, and what refuses one."""
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.score_batch import score_batch
+from flows.train_model import train_model
+from tasks.budgeting import BUDGET_EVENT
+from tasks.registry import find_champion
+from tasks.settings import load_workload
+from tasks.tracking import client
+from twinloop.errors import BudgetError
+from twinloop.window import Window
+
+NOW = datetime(2011, 7, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+WEEK = Window(start=NOW, end=NOW + 7 * DAY)
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+def set_bikes(home: Path, budget: str, candidates: str = "baseline, linear, forest") -> None:
+    """Give the bikes three quick candidates and a budget."""
+    path = home / "data" / "workloads" / "bikes.yaml"
+    text = re.sub(r"^budget:.*\n", "", path.read_text(encoding="utf-8"), flags=re.M)
+    text = re.sub(r"folds: \d, candidates: \[.*?\]", f"folds: 2, candidates: [{candidates}]", text)
+    path.write_text(f"{text.rstrip()}\nbudget: {budget}\n")
+
+
+def runs_of(kind: str) -> list[Any]:
+    """Return the bikes' runs of a kind, the newest first."""
+    found = client().get_experiment_by_name("bikes")
+    assert found is not None
+    return list(client().search_runs([found.experiment_id], f"tags.`twinloop.kind` = '{kind}'"))
+
+
+def last_state(flow: str) -> tuple[str, str]:
+    """Ask Prefect for the type and the name of the newest flow run's state."""
+    from prefect import get_client
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as prefect:
+        (run,) = prefect.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
+            sort=FlowRunSort.START_TIME_DESC,
+            limit=1,
+        )
+    assert run.state is not None
+    return run.state.type.value, run.state.name
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Collect what is told to the world."""
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr("tasks.budgeting.emit_event", lambda **event: told.append(event))
+    return told
+
+
+@pytest.mark.parametrize("measure", ["money: 1e-9", "kwh: 1e-12", "minutes: 1e-6"])
+def test_a_budget_too_small_stops_a_training_and_keeps_the_best_so_far(
+    home: Path, events: list[dict[str, Any]], measure: str
+) -> None:
+    """The third candidate never starts; the better one of two is judged, and serves."""
+    set_bikes(home, f"{{training: {{run: {{{measure}}}}}}}")
+    result = train_model("bikes", as_of=NOW)
+    assert result.board is not None
+    assert result.board.skipped == ("forest",)
+    assert result.winner == "linear"
+    assert result.champion == "1"
+    (run,) = runs_of("training")
+    assert run.info.status == "FINISHED"
+    key = f"budget.training.run.{measure.partition(':')[0]}"
+    assert key in run.data.tags["twinloop.over_budget"]
+    assert last_state("train-model") == ("COMPLETED", "OverBudget")
+    (event,) = events
+    assert event["event"] == BUDGET_EVENT == "twinloop.budget.exceeded"
+    assert event["payload"]["budgets"] == [key]
+    assert event["payload"]["refused"] is False
+
+
+def test_a_search_ends_with_the_budget_of_the_training(home: Path) -> None:
+    """Once the money of the run is gone no trial starts, however many there were to be."""
+    set_bikes(home, "{training: {run: {money: 1e-9}}}", "baseline, xgboost")
+    path = home / "data" / "workloads" / "bikes.yaml"
+    path.write_text(path.read_text().replace("folds: 2", "folds: 2, tuning: {trials: 50}"))
+    result = train_model("bikes", as_of=NOW)
+    assert result.winner == "xgboost"
+    assert runs_of("trial") == []
+    (run,) = runs_of("tuning")
+    assert "budget" in str(run.data.to_dictionary())
+
+
+def test_a_month_that_is_spent_refuses_a_training_and_says_by_what(
+    home: Path, events: list[dict[str, Any]]
+) -> None:
+    """The first training spends the month; the second does not start, and nothing else changes."""
+    set_bikes(home, "{training: {month: {money: 1e-9}}}", "baseline, linear")
+    train_model("bikes", as_of=NOW)
+    with pytest.raises(BudgetError, match=r"budget.training.month.money") as refused:
+        train_model("bikes", as_of=NOW + DAY)
+    said = str(refused.value)
+    assert "TL600" in said
+    assert "of kind training" in said
+    assert "train bikes 2011-07-01" in said or "try" in said
+    assert "Raise budget.training.month.money" in said
+    assert last_state("train-model") == ("FAILED", "OverBudget")
+    champion = find_champion(load_workload("bikes"))
+    assert champion is not None
+    assert champion.version == "1"
+    assert [r.info.status for r in runs_of("training")] == ["FAILED", "FINISHED"]
+    assert [e["payload"]["refused"] for e in events] == [False, True]
+
+
+def test_scoring_goes_on_over_budget_and_says_so_unless_it_is_hard(
+    home: Path, events: list[dict[str, Any]]
+) -> None:
+    """Predictions are published; with `hard` they are refused, and the lake stays as it was."""
+    set_bikes(home, "{month: {money: 1e-9}}", "baseline, linear")
+    train_model("bikes", as_of=NOW)
+    events.clear()
+    manifest = score_batch("bikes", WEEK, NOW + 7 * DAY)
+    assert manifest.scored > 0
+    assert last_state("score-batch") == ("COMPLETED", "OverBudget")
+    assert "budget.month.money" in runs_of("inference")[0].data.tags["twinloop.over_budget"]
+    assert len(events) == 1
+    set_bikes(home, "{month: {money: 1e-9}, inference: {hard: true}}", "baseline, linear")
+    later = Window(start=WEEK.end, end=WEEK.end + DAY)
+    with pytest.raises(BudgetError):
+        score_batch("bikes", later, later.end)
+    assert last_state("score-batch") == ("FAILED", "OverBudget")
+
+
+def test_hard_scoring_keeps_the_parts_it_has_and_goes_on_with_more(home: Path) -> None:
+    """A run that is stopped publishes nothing; with a budget the next one ends as if it had not."""
+    set_bikes(home, "{}", "baseline, linear")
+    path = home / "data" / "workloads" / "bikes.yaml"
+    small = "inference:  {part_rows: 20, batch_rows: 10, "
+    path.write_text(path.read_text().replace("inference:  {", small))
+    train_model("bikes", as_of=NOW)
+    set_bikes(home, "{inference: {hard: true, run: {money: 1e-9}}}", "baseline, linear")
+    with pytest.raises(BudgetError, match="what is done is kept|What is done is kept"):
+        score_batch("bikes", WEEK, WEEK.end)
+    set_bikes(home, "{inference: {hard: true}}", "baseline, linear")
+    assert score_batch("bikes", WEEK, WEEK.end).scored == 7 * 24
+
+
+def test_an_estimate_is_logged_before_and_its_error_after(home: Path) -> None:
+    """The first run has none; the second is told by the first, and says how far off that was."""
+    set_bikes(home, "{}", "baseline, linear")
+    for day in range(2):
+        train_model("bikes", as_of=NOW + day * DAY)
+    second, first = runs_of("training")
+    assert "cost/estimated_money" not in first.data.metrics
+    said, took = second.data.metrics, second.data.metrics
+    assert said["cost/estimated_money"] == first.data.metrics["cost/money_total"]
+    assert said["time/estimated_s"] == first.data.metrics["time/wall_total_s"]
+    assert said["cost/estimated_kwh"] == first.data.metrics["cost/energy_total_kwh"]
+    error = took["cost/money_total"] / said["cost/estimated_money"] - 1
+    # The bill closes a moment after the error is told.
+    assert math.isclose(took["cost/estimate_error"], error, abs_tol=0.1)
+    assert "from the one training before" in second.data.tags["twinloop.estimate"]
