@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,10 +17,9 @@ from flows.arguments import (
     read_window,
     read_workload_name,
 )
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
+from flows.costs import costs
+from flows.session import quiet as _quiet
+from flows.session import write_result as _write
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -307,6 +306,9 @@ def runs(
     _write(json, found)
 
 
+app.command()(costs)
+
+
 @app.command()
 def check(workload: Ref, window: Span = None, var: Var = None, json: Json = None) -> None:
     """Read a workload file and its data before anything runs, and say what was understood."""
@@ -385,16 +387,6 @@ def _running() -> Iterator[None]:
         yield
 
 
-def _quiet(*, join: bool = True) -> None:
-    from tasks.servers import set_environment
-    from tasks.settings import settings
-    from tasks.stack import join_stack
-
-    set_environment(settings().prefect_home)
-    if join:
-        join_stack()
-
-
 def _show_progress() -> None:
     import logging
 
@@ -403,13 +395,6 @@ def _show_progress() -> None:
     logger = logging.getLogger("twinloop.progress")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-
-
-def _write(path: Path | None, result: "BaseModel") -> None:
-    if path is not None:
-        from tasks.storage import write_text
-
-        write_text(path.expanduser().resolve(), result.model_dump_json(indent=1))
 
 
 if __name__ == "__main__":

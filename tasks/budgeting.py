@@ -14,6 +14,7 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 from pydantic import ValidationError
 
+from tasks.accounting import read_month
 from tasks.announcing import drift_resource
 from tasks.ledger import read_ledger
 from tasks.showing import show_words
@@ -26,6 +27,8 @@ from twinloop.budget import (
     error_of,
     estimate,
     limits_of,
+    month_limits,
+    own_amounts,
     refusal_words,
     spent_limits,
 )
@@ -39,7 +42,6 @@ from twinloop.workload import Workload
 BUDGET_EVENT = "twinloop.budget.exceeded"
 OVER_BUDGET = "OverBudget"
 Loop = Literal["training", "inference"]
-_OWN = ("cost/money", "cost/energy_kwh", "time/wall_s")
 _WHOLE = ("cost/money_total", "cost/energy_total_kwh", "time/wall_total_s")
 # Of so many runs some may have failed, or have had other things to do.
 _LOOK_BACK = 50
@@ -137,9 +139,10 @@ def within_budget(
     hard = loop == "training" or (workload.budget.inference.hard and not workload.sandbox)
     limits = limits_of(budget.run, f"budget.{loop}.run")
     if not workload.sandbox:
-        month = _months_limits(workload, loop)
+        bounded = month_limits(workload.budget, (), (loop,))
+        month = month_limits(workload.budget, read_month(workload), (loop,)) if bounded else ()
         limits += tuple(limit for limit, _ in month)
-        _begin_month(workload, loop, month, run, hard=hard)
+        _begin_month(workload, month, run, hard=hard)
     said = None if workload.sandbox else _estimate(workload, loop, window, run)
     here = Purse(run, limits, hard=hard)
     token = _CURRENT.set(here)
@@ -155,35 +158,9 @@ def within_budget(
             tell_over(workload, over, run, used_by(run), _consequence(loop, here))
 
 
-def _months_limits(workload: Workload, loop: Loop) -> list[tuple[Limit, list[Entry]]]:
-    """Return the bounds of this month with the runs that used of them."""
-    own, all_of = getattr(workload.budget, loop).month, workload.budget.month
-    if not (limits_of(own, "") or limits_of(all_of, "")):
-        return []
-    start = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    table = read_ledger([workload.experiment], metrics=_OWN, since=start)
-    runs = [e for e in to_entries(table) if e.currency == workload.prices.currency]
-    mine = [e for e in runs if e.loop == loop]
-    found = []
-    for allowance, key, those in (
-        (own, f"budget.{loop}.month", mine),
-        (all_of, "budget.month", runs),
-    ):
-        spent = sum((own_amounts(e) for e in those), Amounts())
-        found += [(limit, those) for limit in limits_of(allowance, key, spent)]
-    return found
-
-
-def own_amounts(entry: Entry) -> Amounts:
-    """Return what a run used without the runs it contains: these add up."""
-    money, kwh, seconds = (entry.metric(name) for name in _OWN)
-    return Amounts(money, kwh, seconds / 60)
-
-
 def _begin_month(
     workload: Workload,
-    loop: Loop,
-    month: list[tuple[Limit, list[Entry]]],
+    month: Sequence[tuple[Limit, tuple[Entry, ...]]],
     run: TrackedRun,
     *,
     hard: bool,

@@ -4,9 +4,11 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
-from twinloop.budget_keys import Allowance
+from twinloop.budget_keys import Allowance, Budgets
+from twinloop.ledger import Entry, Loop
 
 Measure = Literal["money", "kwh", "minutes"]
 MEASURES: tuple[Measure, ...] = ("money", "kwh", "minutes")
@@ -69,6 +71,52 @@ def limits_of(allowance: Allowance, key: str, before: Amounts | None = None) -> 
         for measure in MEASURES
         if (bound := getattr(allowance, measure)) is not None
     )
+
+
+# What a run used by itself; those of all runs add up.
+OWN = ("cost/money", "cost/energy_kwh", "time/wall_s")
+
+
+def own_amounts(entry: Entry) -> Amounts:
+    """Return what a run used without the runs it contains: these add up."""
+    seconds = entry.metric("time/wall_s")
+    return Amounts(entry.metric("cost/money"), entry.metric("cost/energy_kwh"), seconds / 60)
+
+
+def month_of(moment: datetime) -> datetime:
+    """Return when the month of a moment began, UTC."""
+    start = moment.astimezone(UTC)
+    return start.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def month_limits(
+    budgets: Budgets, runs: Sequence[Entry], loops: Sequence[Loop] = ("training", "inference")
+) -> tuple[tuple[Limit, tuple[Entry, ...]], ...]:
+    """Return the bounds of a month, what was used of each, and the runs that used it.
+
+    Parameters
+    ----------
+    budgets
+        Of the workload.
+    runs
+        Of the month, bills in the workload's currency.
+    loops
+        Whose own budgets are asked, beside that of all together.
+    """
+    asked: list[tuple[Allowance, str, tuple[Entry, ...]]] = [
+        (getattr(budgets, loop).month, f"budget.{loop}.month", tuple(_of_loop(runs, loop)))
+        for loop in loops
+    ]
+    asked.append((budgets.month, "budget.month", tuple(runs)))
+    return tuple(
+        (limit, those)
+        for allowance, key, those in asked
+        for limit in limits_of(allowance, key, sum(map(own_amounts, those), Amounts()))
+    )
+
+
+def _of_loop(runs: Sequence[Entry], loop: Loop) -> list[Entry]:
+    return [e for e in runs if e.loop == loop]
 
 
 def spent_limits(limits: Sequence[Limit], amounts: Amounts | None = None) -> tuple[Limit, ...]:

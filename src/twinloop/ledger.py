@@ -152,6 +152,7 @@ class Entry:
 
     run_id: str
     parent: str
+    workload: str
     kind: str
     status: str
     started: datetime
@@ -197,6 +198,7 @@ def to_entries(table: pa.Table) -> tuple[Entry, ...]:
             Entry(
                 run_id=at["run_id"],
                 parent=at["parent"] or "",
+                workload=at["workload"] or "",
                 kind=at["kind"] or "",
                 status=at["status"],
                 started=at["started"],
