@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
-
-from tasks.ledger import read_ledger
-from tasks.storage import put_bytes, write_text
+from tasks.ledger import read_entries, read_ledger
 from twinloop.accounts import NEEDED, Account, Shares, make_account, predictions_of, shares_of
 from twinloop.budget import OWN, Limit, month_limits, month_of
 from twinloop.costs import bill
 from twinloop.errors import WorkloadError
-from twinloop.ledger import Entry, to_entries, to_export
+from twinloop.ledger import Entry
 from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
 
@@ -42,12 +39,9 @@ class Exported(Frozen):
 
 def read_account(workload: Workload) -> Account:
     """Read what a workload costs, and what it gives for that."""
-    table = read_ledger([workload.experiment], metrics=NEEDED)
-    prices = workload.prices
+    runs, prices = read_entries([workload.experiment], metrics=NEEDED), workload.prices
     second = bill(0.0, 1.0, 0, prices).money
-    return make_account(
-        to_entries(table), workload.id, workload.metric, prices.currency, second
-    )
+    return make_account(runs, workload.id, workload.metric, prices.currency, second)
 
 
 def read_bounds(workload: Workload) -> tuple[Limit, ...]:
@@ -59,10 +53,10 @@ def read_bounds(workload: Workload) -> tuple[Limit, ...]:
 
 def read_month(workload: Workload) -> tuple[Entry, ...]:
     """Return the runs of this month (UTC), by when they began, whose bill is in its currency."""
-    table = read_ledger([workload.experiment], metrics=OWN, since=month_of(datetime.now(UTC)))
+    runs = read_entries([workload.experiment], metrics=OWN, since=month_of(datetime.now(UTC)))
     return tuple(
         e
-        for e in to_entries(table)
+        for e in runs
         if e.currency == workload.prices.currency and e.workload == workload.id
     )
 
@@ -71,7 +65,7 @@ def read_totals() -> tuple[Total, ...]:
     """Return what each workload has cost, those of replays too, the dearest first."""
     month = month_of(datetime.now(UTC))
     those: defaultdict[tuple[str, str], list[Entry]] = defaultdict(list)
-    for e in to_entries(read_ledger(None, metrics=(*OWN, "rows/scored"))):
+    for e in read_entries(None, metrics=(*OWN, "rows/scored")):
         if e.workload:
             those[e.workload, e.currency].append(e)
     found = [
@@ -90,6 +84,7 @@ def read_totals() -> tuple[Total, ...]:
 
 def write_page(workload: Workload, path: Path) -> Path:
     """Write the page on a workload's costs as one HTML file."""
+    from tasks.storage import write_text
     from twinloop.costs_page import write_costs_page
     from twinloop.page import to_html
 
@@ -123,7 +118,11 @@ def export_runs(experiments: Sequence[str] | None, path: Path) -> Exported:
         If the file's name ends otherwise than in .parquet or .csv.
     """
     refuse_other_formats(path)
-    table, place = to_export(read_ledger(experiments)), path.expanduser().resolve()
+    from tasks.storage import put_bytes
+    from twinloop.ledger_table import to_export, to_table
+
+    table = to_export(to_table(read_ledger(experiments)))
+    place = path.expanduser().resolve()
     sink = io.BytesIO()
     if place.suffix.lower() == ".csv":
         from pyarrow import csv

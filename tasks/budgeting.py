@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from tasks.accounting import read_month
 from tasks.announcing import drift_resource
-from tasks.ledger import read_ledger
+from tasks.ledger import read_entries
 from tasks.showing import show_words
 from tasks.tracking import TrackedRun
 from twinloop.budget import (
@@ -34,7 +34,7 @@ from twinloop.budget import (
 )
 from twinloop.costs import bill
 from twinloop.errors import BudgetError
-from twinloop.ledger import Entry, to_entries
+from twinloop.ledger import Entry
 from twinloop.logplan import LogItem, Metric, Tag
 from twinloop.window import Window
 from twinloop.workload import Workload
@@ -183,8 +183,8 @@ def _estimate(
     """Say what a run is likely to use, from those before; None where there is none."""
     shape = shape_of(workload) if loop == "training" else ""
     names = (*_WHOLE, "cost/energy_kwh")
-    table = read_ledger([workload.experiment], metrics=names, kind=loop, limit=_LOOK_BACK)
-    ended = [e for e in to_entries(table) if e.status == "FINISHED" and e.name]
+    runs = read_entries([workload.experiment], metrics=names, kind=loop, limit=_LOOK_BACK)
+    ended = [e for e in runs if e.status == "FINISHED" and e.workload == workload.id]
     alike = [e for e in ended if e.shape == shape]
     found = estimate([_past(e) for e in alike or ended], _length(str(window or "")))
     items: list[LogItem] = [Tag("twinloop.shape", shape)] if shape else []

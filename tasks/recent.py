@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from tasks.ledger import read_ledger
-from twinloop.ledger import Entry, to_entries
+from tasks.ledger import read_entries
+from twinloop.ledger import Entry
 from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
 
@@ -45,11 +45,11 @@ def recent_runs(workload: Workload, limit: int, kind: str | None) -> Runs:
     """Read the newest runs of a workload's experiment."""
     # Of trials there are hundreds; whoever asks for them gets them.
     but = None if kind else "trial"
-    table = read_ledger([workload.experiment], kind=kind, but=but, limit=limit)
+    found = read_entries([workload.experiment], kind=kind, but=but, limit=limit)
     return Runs(
         experiment=workload.experiment,
         currency=workload.prices.currency,
-        runs=tuple(_line(run, workload) for run in to_entries(table)),
+        runs=tuple(_line(run, workload) for run in found),
     )
 
 

@@ -18,7 +18,13 @@ def pareto_front(points: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
         Places of the points, increasing.
     """
     known = [i for i, p in enumerate(points) if not any(math.isnan(v) for v in p)]
-    return tuple(i for i in known if not any(_beats(points[j], points[i]) for j in known))
+    front: list[int] = []
+    # Whatever beats a point comes before it in this order, and is on the front or beaten by one
+    # that is.
+    for i in sorted(known, key=lambda i: points[i]):
+        if not any(_beats(points[j], points[i]) for j in front):
+            front.append(i)
+    return tuple(sorted(front))
 
 
 def _beats(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
