@@ -140,7 +140,7 @@ def timed(arguments: list[str], folder: Path) -> tuple[float, float]:
 def main() -> None:
     """Make the store, take the times, print them."""
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3  # noqa: PLR2004
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     home = Path(tempfile.mkdtemp(prefix="ledger-"))
     try:
         (home / "data" / "workloads").mkdir(parents=True)

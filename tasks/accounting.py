@@ -55,9 +55,7 @@ def read_month(workload: Workload) -> tuple[Entry, ...]:
     """Return the runs of this month (UTC), by when they began, whose bill is in its currency."""
     runs = read_entries([workload.experiment], metrics=OWN, since=month_of(datetime.now(UTC)))
     return tuple(
-        e
-        for e in runs
-        if e.currency == workload.prices.currency and e.workload == workload.id
+        e for e in runs if e.currency == workload.prices.currency and e.workload == workload.id
     )
 
 
