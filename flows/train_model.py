@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.form import run_name
 from tasks.budgeting import name_over_budget, within_budget
+from tasks.costing import publish_costs
 from tasks.describing import describe_version
 from tasks.ensembling import add_ensemble
 from tasks.estimators import check_estimators
@@ -74,6 +75,7 @@ def train_model(
         version = register_version(spec, snapshot, model, verdict, provenance, run)
         describe_version(provenance, board, model, findings, verdict, version, champion, run)
         serving = apply_verdict(spec, version, champion, verdict, moment)
+    publish_costs(spec, run)
     return TrainingResult(
         workload=spec.id,
         window=str(span or "all"),

@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.form import run_name
 from tasks.announcing import announce
+from tasks.costing import publish_costs
 from tasks.registry import resolve_champion
 from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
@@ -35,4 +36,5 @@ def watch_drift(workload: str, as_of: datetime | None = None) -> Decision:
         decision = check_drift(spec, champion, moment, run)
         if decision.action == "retrain" and spec.retraining.on == "drift":
             announce(spec, decision, moment, run)
+    publish_costs(spec, run)
     return decision

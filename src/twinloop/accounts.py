@@ -13,7 +13,7 @@ from twinloop.ledger import LOOPS, Entry, Loop
 from twinloop.vocabulary import Frozen
 
 Unit = Literal["hour", "day", "week", "month"]
-# As `twinloop.evaluation.METRICS` has it, whose import takes a second: a test holds the two together.
+# As `twinloop.evaluation.METRICS` has it, whose import takes a second; a test compares the two.
 GREATER_IS_BETTER = frozenset({"r2", "accuracy", "roc_auc", "macro_f1"})
 # Metrics that the accounts are made of, for whoever reads the ledger.
 NEEDED = (
@@ -250,6 +250,7 @@ def make_account(
 
 
 def shares_of(runs: Iterable[Entry]) -> Shares:
+    """Add up the money of runs by loop; what runs contain is on bills of its own."""
     sums: dict[str, float] = dict.fromkeys(LOOPS, 0.0)
     for e in runs:
         sums[e.loop] += e.money

@@ -22,6 +22,7 @@ from twinloop.ledger import LOOPS, Loop
 from twinloop.page import Block, Drawing, Facts, Grid, Page, Section, Words
 
 _MOST_VERSIONS = 16
+_MOST_DOTS = 100
 _LOOKS: dict[Loop, str] = {"training": "s1", "inference": "s2", "watching": "s3", "other": "s4"}
 
 
@@ -82,8 +83,9 @@ def _tiles(found: Account, bounds: Sequence[Limit]) -> tuple[tuple[str, str, str
     if bounds:
         fullest = max(bounds, key=lambda b: b.used(Amounts()) / b.bound)
         share = fullest.used(Amounts()) / fullest.bound
-        word = "spent" if share >= 1 else "of the month's budget"
-        tiles.append(("Budget", f"{share:.0%}", f"{word}, {fullest.key}"))
+        word = "spent" if share >= 1 else "used"
+        name = fullest.key.removeprefix("budget.").replace(".", " ")
+        tiles.append(("Budget", f"{share:.0%}", f"{word}: {name}"))
     return tuple(tiles)
 
 
@@ -203,6 +205,10 @@ def _served(v: VersionAccount) -> str:
 def _front(found: Account) -> tuple[Block, ...]:
     known = [v for v in found.versions if not math.isnan(v.score)]
     timed = [v for v in known if not math.isnan(v.latency_ms)]
+    everything = len(timed)
+    # Of hundreds the front and the newest are drawn; the others would be one grey cloud.
+    old = len(timed) - _MOST_DOTS
+    timed = [v for i, v in enumerate(timed) if i >= old or v.on_front or v.is_champion]
     if len(timed) < 2:
         return ()
     upward = found.metric in GREATER_IS_BETTER
@@ -243,7 +249,7 @@ def _front(found: Account) -> tuple[Block, ...]:
             "on other rows. What tells them apart on the same rows is the verdict, below.",
         )
     )
-    title = f"All {len(timed):,} versions: what accuracy takes"
+    title = f"{everything:,} versions: what accuracy takes"
     return (Drawing(title, svgs, legend, Grid(heads, rows, numbers=(1, 2, 3, 4))), note)
 
 

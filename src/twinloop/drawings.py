@@ -11,6 +11,8 @@ from html import escape
 _WIDTH = 860
 # Rough, for places of labels: no text is measured here.
 _LETTER = 6.6
+# Of more points only those of the front are named.
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def stacked_rows(
         What the full width stands for; None: the largest row.
     """
     left = 20 + max(map(len, names), default=0) * _LETTER * 1.1
-    right = 20 + max(map(len, notes), default=0) * _LETTER
+    # What is pointed out is bold, and wider.
+    right = 20 + max(map(len, notes), default=0) * _LETTER * (1.2 if marked else 1.0)
     room, pitch = max(_WIDTH - left - right, 160.0), 30
     most = scale or max((sum(s.values[i] for s in series) for i in range(len(names))), default=0)
     parts = []
@@ -119,9 +122,7 @@ def stacked_rows(
     return _svg(pitch * len(names) + 8, parts, "By row", width=wide_all)
 
 
-def scatter(
-    dots: Sequence[Dot], x_title: str, y_title: str, *, upward: bool, first: bool = True
-) -> str:
+def scatter(dots: Sequence[Dot], x_title: str, y_title: str, *, upward: bool) -> str:
     """Draw points, those of the front filled, and the front of the two axes as a dashed line.
 
     Parameters
@@ -132,8 +133,6 @@ def scatter(
         Of the axes; less of x is better.
     upward
         Whether more of y is better.
-    first
-        Whether names stand beside the points.
     """
     width, height, left, ground, top = 420, 320, 64, 268, 30
     known = [d for d in dots if d.x > 0 and math.isfinite(d.x) and math.isfinite(d.y)]
@@ -161,19 +160,22 @@ def scatter(
         parts.append(f'<text class="soft end" x="{left - 6}" y="{y + 4:.1f}">{tick:.4g}</text>')
     for value in log_ticks(low, high):
         x = left + (width - left - 20) * (math.log10(value) - low) / (high - low)
-        parts.append(f'<text class="soft mid" x="{x:.1f}" y="{ground + 18}">{value:.3g}</text>')
+        parts.append(f'<text class="soft mid" x="{x:.1f}" y="{ground + 18}">{_plain(value)}</text>')
     best = [d for d in known if not any(_beats(o, d, upward=upward) for o in known)]
     line = [place(d) for d in sorted(best, key=lambda d: d.x)]
     if len(line) > 1:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in line)
         parts.append(f'<polyline class="front" points="{path}"/>')
     taken: list[tuple[float, float]] = []
+    points = [place(d) for d in known]
     for d in sorted(known, key=lambda d: ("star", "front", "beaten").index(d.kind)):
         x, y = place(d)
         parts.append(
             f"<g><title>{escape(d.name)}: {d.x:.4g}, {d.y:.4g}</title>{_dot(x, y, d.kind)}"
         )
-        spot = _free(x, y, d.name, taken, width) if first else None
+        others = [p for p in points if p != (x, y)]
+        named = d.kind != "beaten" or len(known) <= _MOST_NAMED
+        spot = _free(x, y, d.name, taken, others, width) if named else None
         if spot is not None:
             taken.append(spot)
             bold = " strong" if d.kind == "star" else ""
@@ -191,16 +193,23 @@ def _beats(one: Dot, two: Dot, *, upward: bool) -> bool:
 
 
 def _free(
-    x: float, y: float, name: str, taken: Sequence[tuple[float, float]], width: float
+    x: float,
+    y: float,
+    name: str,
+    taken: Sequence[tuple[float, float]],
+    points: Sequence[tuple[float, float]],
+    width: float,
 ) -> tuple[float, float] | None:
-    """Return where a label hides no other; None where there is no room."""
+    """Return where a label hides no other and no point; None where there is no room."""
     wide = len(name) * _LETTER
     spots = [(x + 9, y + 4), (x - wide - 7, y + 4), (x - wide / 2, y - 10), (x - wide / 2, y + 19)]
     for spot in spots:
         inside = spot[0] >= 60 and spot[0] + wide <= width
-        if inside and not any(
-            abs(spot[0] - a) < wide + 6 and abs(spot[1] - b) < 13 for a, b in taken
-        ):
+        hides = any(abs(spot[0] - a) < wide + 6 and abs(spot[1] - b) < 13 for a, b in taken)
+        hides = hides or any(
+            spot[0] - 8 < a < spot[0] + wide + 8 and abs(spot[1] - 4 - b) < 12 for a, b in points
+        )
+        if inside and not hides:
             return spot
     return None
 
@@ -248,6 +257,10 @@ def log_ticks(low: float, high: float) -> tuple[float, ...]:
     ]
     powers = [v for v in found if abs(math.log10(v) - round(math.log10(v))) < 1e-9]
     return tuple(powers if len(powers) > 2 else found)
+
+
+def _plain(value: float) -> str:
+    return f"{value:.9f}".rstrip("0").rstrip(".") if value < 1 else f"{value:g}"
 
 
 def _nice(step: float) -> float:
