@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.ledger import read_entries, read_ledger
-from twinloop.accounts import NEEDED, Account, Shares, make_account, predictions_of, shares_of
+from twinloop.accounts import NEEDED, Account, Shares
+from twinloop.bookkeeping import make_account, predictions_of, shares_of
 from twinloop.budget import OWN, Limit, month_limits, month_of
 from twinloop.costs import bill
 from twinloop.errors import WorkloadError

@@ -32,7 +32,7 @@ from twinloop.budget import (
     spent_limits,
 )
 from twinloop.costs import bill
-from twinloop.errors import BudgetError
+from twinloop.errors import BudgetError, ServiceError
 from twinloop.ledger import Entry
 from twinloop.logplan import LogItem, Metric, Tag
 from twinloop.window import Window
@@ -182,7 +182,11 @@ def _estimate(
     """Say what a run is likely to use, from those before; None where there is none."""
     shape = shape_of(workload) if loop == "training" else ""
     names = (*_WHOLE, "cost/energy_kwh")
-    runs = read_entries([workload.experiment], metrics=names, kind=loop, limit=_LOOK_BACK)
+    try:
+        runs = read_entries([workload.experiment], metrics=names, kind=loop, limit=_LOOK_BACK)
+    except ServiceError as err:
+        _progress.warning("no estimate for %s of %s: %s", loop, workload.id, err)
+        return None
     ended = [e for e in runs if e.status == "FINISHED" and e.workload == workload.id]
     alike = [e for e in ended if e.shape == shape]
     found = estimate([_past(e) for e in alike or ended], _length(str(window or "")))

@@ -161,3 +161,20 @@ def metric_names(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]
         tuple(n for n in given if not n.endswith("*")),
         tuple(n.removesuffix("*") for n in given if n.endswith("*")),
     )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the ledger: see `tasks.ledger.read_ledger`; `since` is milliseconds."""
+
+    experiments: tuple[str, ...] | None = None
+    exact: tuple[str, ...] = ()
+    beginnings: tuple[str, ...] = ("",)
+    kind: str | None = None
+    but: str | None = None
+    since: int | None = None
+    limit: int | None = None
+
+    def wants(self, metric: str) -> bool:
+        """Tell whether a metric is asked for."""
+        return metric in self.exact or metric.startswith(self.beginnings)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -52,7 +53,7 @@ def to_table(records: Sequence[Record]) -> pa.Table:
     columns: dict[str, pa.Array] = {}
     words = {column: name for name, column in (TAGS | PARAMS).items()}
     for field in SCHEMA:
-        values: list[object]
+        values: list[Any]
         if field.name in ("run_id", "name", "experiment", "status", "started", "ended"):
             values = [getattr(r, field.name) for r in ordered]
         else:

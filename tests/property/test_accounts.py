@@ -8,16 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from twinloop.accounts import (
-    GREATER_IS_BETTER,
-    Shares,
-    VersionAccount,
-    by_period,
-    make_account,
-    payback_of,
-    points,
-)
+from twinloop.accounts import GREATER_IS_BETTER, Shares, VersionAccount, points
 from twinloop.amounts import decimals_for, money
+from twinloop.bookkeeping import by_period, make_account, payback_of
 from twinloop.budget import (
     Amounts,
     Limit,

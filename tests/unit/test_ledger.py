@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.accounting import export_runs, read_account, read_bounds, read_totals, write_page
-from tasks.ledger import Asked, database_address, read_by_client, read_by_sql, read_ledger
+from tasks.ledger import database_address, read_by_client, read_ledger
+from tasks.ledger_sql import read_by_sql, read_only
 from tasks.recent import recent_runs
 from tasks.settings import load_workload
 from tasks.tracking import client
@@ -21,6 +22,7 @@ from twinloop.accounts import Account
 from twinloop.budget import Amounts
 from twinloop.budget_keys import Allowance, Budgets
 from twinloop.errors import ServiceError, WorkloadError
+from twinloop.ledger import Asked
 from twinloop.ledger_table import to_table
 
 ROOT = Path(__file__).parents[2]
@@ -154,9 +156,7 @@ def test_the_ledger_is_not_written_to(store: Store) -> None:
     from sqlalchemy import text
     from sqlalchemy.exc import OperationalError
 
-    from tasks.ledger import _engine
-
-    engine = _engine(database_address())
+    engine = read_only(database_address())
     assert engine is not None
     with engine.connect() as connection, pytest.raises(OperationalError, match="readonly"):
         connection.execute(text("DELETE FROM runs"))
