@@ -9,7 +9,6 @@ start to its end, as a person waits for it; ways are taken in turns.
 
 import os
 import resource
-import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -19,6 +18,12 @@ import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks import frame
+else:
+    import frame
 
 ROOT = Path(__file__).parent.parent
 START = datetime(2026, 2, 1, tzinfo=UTC)
@@ -45,12 +50,15 @@ while True:
         break
 print(len(found), sum(r.data.metrics.get("cost/money", 0.0) for r in found))
 """
+PLAIN_WAY = "a plain loop of search_runs"
+MOST_SECONDS = {"twinloop runs": 3.0, "twinloop costs": 3.0}
 WAYS = {
-    "a plain loop of search_runs": ["-c", PLAIN],
+    PLAIN_WAY: ["-c", PLAIN],
     "import mlflow, nothing else": ["-c", "import mlflow"],
     "twinloop runs": ["-m", "flows.cli", "runs", "city"],
     "twinloop costs": ["-m", "flows.cli", "costs", "city"],
     "twinloop costs, of all": ["-m", "flows.cli", "costs"],
+    "twinloop costs --html": ["-m", "flows.cli", "costs", "city", "--html", "costs.html"],
     "twinloop costs --export": ["-m", "flows.cli", "costs", "city", "--export", "costs.parquet"],
 }
 
@@ -137,34 +145,44 @@ def timed(arguments: list[str], folder: Path) -> tuple[float, float]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def main() -> None:
-    """Make the store, take the times, print them."""
+def main() -> int:
+    """Make the store, take the times, and hold them to their targets."""
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    home = Path(tempfile.mkdtemp(prefix="ledger-"))
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
         (home / "data" / "workloads").mkdir(parents=True)
         (home / "data" / "workloads" / "city.yaml").write_text(WORKLOAD)
-        os.environ |= {"TWINLOOP_HOME": str(home), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+        os.environ |= {"TWINLOOP_HOME": folder, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
         make_real_runs()
-        n = copy_runs(home / "mlflow" / "store" / "mlflow.db", wanted)
-        size = (home / "mlflow" / "store" / "mlflow.db").stat().st_size / 1e6
-        print(f"{n:,} runs, a database of {size:.0f} MB; {rounds} rounds, medians")
+        database = home / "mlflow" / "store" / "mlflow.db"
+        n, size = copy_runs(database, wanted), database.stat().st_size / 1e6
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
         for _ in range(rounds):
             for name, arguments in WAYS.items():
                 taken[name].append(timed(arguments, home))
-        first = [statistics.median(t) for t in zip(*taken[next(iter(WAYS))], strict=True)]
-        print(f"{'':30} {'wall s':>8} {'CPU s':>8} {'ratio of CPU':>13}")
-        for name, times in taken.items():
-            wall, cpu = (statistics.median(t) for t in zip(*times, strict=True))
-            print(f"{name:30} {wall:8.2f} {cpu:8.2f} {cpu / first[1]:13.2f}")
-    finally:
-        if os.environ.get("KEEP") != "1":
-            shutil.rmtree(home)
-        else:
-            print(home)
+    medians = {
+        name: tuple(statistics.median(t) for t in zip(*times, strict=True))
+        for name, times in taken.items()
+    }
+    plain = medians[PLAIN_WAY][1]
+    frame.show_rows(
+        f"{n:,} runs, a database of {size:.0f} MB; medians of {rounds} rounds, whole processes",
+        ("way", "seconds", "CPU seconds", "share of the plain loop's CPU"),
+        [
+            (m, f"{wall:.2f}", f"{cpu:.2f}", f"{cpu / plain:.3f}")
+            for m, (wall, cpu) in medians.items()
+        ],
+    )
+    return frame.finish(
+        "ledger",
+        [
+            # Of CPU: how long that takes by the clock hangs on what else the machine does.
+            frame.Figure(f"{way.replace(' ', '_')}_cpu_seconds", medians[way][1], most, "s")
+            for way, most in MOST_SECONDS.items()
+        ],
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

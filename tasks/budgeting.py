@@ -10,7 +10,7 @@ from typing import Any, Literal
 from prefect import get_client, get_run_logger
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run as this_run
 from pydantic import ValidationError
 
 from tasks.accounting import read_month
@@ -265,8 +265,8 @@ def tell_over(
     run.log([Tag("twinloop.over_budget", text[:_LONGEST_TAG])])
     if workload.sandbox:
         return
-    if flow_run.id:
-        _NAMED.add(str(flow_run.id))
+    if this_run.id:
+        _NAMED.add(str(this_run.id))
     show_words(workload, text)
     if FlowRunContext.get() is not None:
         get_run_logger().warning(text)
@@ -291,15 +291,15 @@ def _words(over: Sequence[Limit], used: Amounts, workload: Workload) -> list[str
     return [limit.words(used, workload.prices.currency) for limit in over]
 
 
-def name_over_budget(_flow: Any, run: Any, state: Any) -> None:
+def name_over_budget(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - as hooks are
     """Call the last state of a flow run ``OverBudget`` where a budget has ended it or was spent.
 
     A hook for flows: its type, completed or failed, stays as it is.
     """
     refused = f"[{BudgetError.code}]" in (state.message or "")
-    if str(run.id) not in _NAMED and not refused:
+    if str(flow_run.id) not in _NAMED and not refused:
         return
-    _NAMED.discard(str(run.id))
+    _NAMED.discard(str(flow_run.id))
     named = state.model_copy(update={"name": OVER_BUDGET, "data": None})
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run.id, named, force=True)
+        client.set_flow_run_state(flow_run.id, named, force=True)

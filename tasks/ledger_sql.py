@@ -54,14 +54,14 @@ def read_only(address: str) -> "Engine | None":
 
     url = sqlalchemy.make_url(address)
     if url.get_backend_name() == "postgresql":
-        return sqlalchemy.createread_only(url, execution_options={"postgresql_readonly": True})
+        return sqlalchemy.create_engine(url, execution_options={"postgresql_readonly": True})
     if url.get_backend_name() != "sqlite":
-        return sqlalchemy.createread_only(url)
+        return sqlalchemy.create_engine(url)
     path = Path(url.database or "")
     if not path.is_file():
         return None
     place = f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true"
-    return sqlalchemy.createread_only(place)
+    return sqlalchemy.create_engine(place)
 
 
 def _records(connection: "Connection", asked: Asked) -> list[Record]:

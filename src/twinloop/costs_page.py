@@ -212,17 +212,18 @@ def _front(found: Account) -> tuple[Block, ...]:
     if len(timed) < 2:
         return ()
     upward = found.metric in GREATER_IS_BETTER
+    axes = (
+        ("ms to predict 1,000 rows", [v.latency_ms for v in timed]),
+        (f"{found.currency} to train", [v.money.training for v in timed]),
+    )
     svgs = tuple(
         scatter(
-            [Dot(f"v{v.version}", of(v), v.score, _kind(v)) for v in timed],
+            [Dot(f"v{v.version}", x, v.score, _kind(v)) for v, x in zip(timed, xs, strict=True)],
             title,
             found.metric,
             upward=upward,
         )
-        for title, of in (
-            ("ms to predict 1,000 rows", lambda v: v.latency_ms),
-            (f"{found.currency} to train", lambda v: v.money.training),
-        )
+        for title, xs in axes
     )
     legend = (
         ("star", "serves"),

@@ -201,8 +201,9 @@ def _free(
     width: float,
 ) -> tuple[float, float] | None:
     """Return where a label hides no other and no point; None where there is no room."""
-    wide = len(name) * _LETTER
-    spots = [(x + 9, y + 4), (x - wide - 7, y + 4), (x - wide / 2, y - 10), (x - wide / 2, y + 19)]
+    wide = len(name) * _LETTER * 1.15
+    spots = [(x + 12, y + 4), (x - wide - 12, y + 4)]
+    spots += [(x - wide / 2, y - 13), (x - wide / 2, y + 22)]
     for spot in spots:
         inside = spot[0] >= 60 and spot[0] + wide <= width
         hides = any(abs(spot[0] - a) < wide + 6 and abs(spot[1] - b) < 13 for a, b in taken)

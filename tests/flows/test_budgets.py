@@ -52,7 +52,7 @@ def runs_of(kind: str) -> list[Any]:
     return list(client().search_runs([found.experiment_id], f"tags.`twinloop.kind` = '{kind}'"))
 
 
-def last_state(flow: str) -> tuple[str, str]:
+def last_state(flow: str) -> tuple[str, str | None]:
     """Ask Prefect for the type and the name of the newest flow run's state."""
     from prefect import get_client
     from prefect.client.schemas.filters import FlowFilter, FlowFilterName
