@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.printing import make_table
-from tasks.accounting import Exported, Total
+from tasks.bookkeeping import Exported, Total
 from tasks.recent import Runs
 from twinloop.accounts import Account
 from twinloop.amounts import decimals_for, money

@@ -13,7 +13,7 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run as this_run
 from pydantic import ValidationError
 
-from tasks.accounting import read_month
+from tasks.bookkeeping import read_month
 from tasks.announcing import drift_resource
 from tasks.ledger import read_entries
 from tasks.showing import show_words

@@ -2,7 +2,7 @@
 
 import logging
 
-from tasks.accounting import read_account, read_bounds
+from tasks.bookkeeping import read_account, read_bounds
 from tasks.showing import show_page
 from tasks.tracking import TrackedRun, log_items
 from twinloop.costs_page import write_costs_page

@@ -9,7 +9,7 @@ import pytest
 
 from flows.score_batch import score_batch
 from flows.train_model import train_model
-from tasks.accounting import read_account
+from tasks.bookkeeping import read_account
 from tasks.budgeting import BUDGET_EVENT, within_budget
 from tasks.registry import find_champion
 from tasks.settings import load_workload

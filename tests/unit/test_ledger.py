@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.accounting import export_runs, read_account, read_bounds, read_totals, write_page
+from tasks.bookkeeping import export_runs, read_account, read_bounds, read_totals, write_page
 from tasks.ledger import database_address, read_by_client, read_ledger
 from tasks.ledger_sql import read_by_sql, read_only
 from tasks.recent import recent_runs

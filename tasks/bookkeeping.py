@@ -1,4 +1,4 @@
-"""Accounting: what a workload costs, read from the ledger; shown, and handed to other tools."""
+"""Bookkeeping: what a workload costs, read from the ledger; shown, and handed to other tools."""
 
 import io
 from collections import defaultdict
