@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from flows import costs
 from flows.arguments import (
     read_duration,
     read_overrides,
@@ -17,10 +18,8 @@ from flows.arguments import (
     read_window,
     read_workload_name,
 )
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
+from flows.session import quiet as _quiet
+from flows.session import write_result as _write
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -312,13 +311,16 @@ def runs(
     """List runs with their accuracy, time and cost."""
     name = read_workload_name(workload, var)
     _quiet()
-    from flows import report
-    from tasks.history import recent_runs
+    from flows import costs_report
+    from tasks.recent import recent_runs
     from tasks.settings import load_workload
 
     found = recent_runs(load_workload(f"{name}-replay" if replays else name), limit, kind)
-    report.runs(found)
+    costs_report.runs(found)
     _write(json, found)
+
+
+app.add_typer(costs.app, name="costs")
 
 
 @app.command()
@@ -399,16 +401,6 @@ def _running() -> Iterator[None]:
         yield
 
 
-def _quiet(*, join: bool = True) -> None:
-    from tasks.servers import set_environment
-    from tasks.settings import settings
-    from tasks.stack import join_stack
-
-    set_environment(settings().prefect_home)
-    if join:
-        join_stack()
-
-
 def _show_progress() -> None:
     import logging
 
@@ -417,13 +409,6 @@ def _show_progress() -> None:
     logger = logging.getLogger("twinloop.progress")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-
-
-def _write(path: Path | None, result: "BaseModel") -> None:
-    if path is not None:
-        from tasks.storage import write_text
-
-        write_text(path.expanduser().resolve(), result.model_dump_json(indent=1))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.printing import make_table as _table
 from tasks.checking import CheckResult
-from tasks.history import ChampionHistory, Runs
+from tasks.history import ChampionHistory
 from tasks.published import Manifest
 from tasks.verifying import Verification
 from twinloop import leaderboard
@@ -29,21 +30,6 @@ _BOARD_WIDTH = 145
 def say(text: str) -> None:
     """Print a line."""
     _console.print(text)
-
-
-def _table(title: str, *columns: str, right: str = "") -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for name in columns:
-        table.add_column(name, justify="right" if name in right.split(",") else "left")
-    return table
-
-
-def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """Print a table; the first column is a name, the others are figures."""
-    table = _table(title, *columns, right=",".join(columns[1:]))
-    for row in rows:
-        table.add_row(*row)
-    _console.print(table)
 
 
 def training(result: TrainingResult) -> None:
@@ -282,38 +268,6 @@ def reproduction(found: Reproduction) -> None:
         say(f"changed since: {escape(change)}")
     if found.same:
         say("same, bit by bit")
-
-
-def runs(found: Runs) -> None:
-    """Print runs with accuracy, time and cost."""
-    currency = found.currency
-    table = _table(
-        f"{found.experiment}: the newest {len(found.runs)} runs",
-        "started",
-        "run",
-        "state",
-        "accuracy",
-        "wall s",
-        "CPU s",
-        "rows/s",
-        "MB",
-        currency,
-        right=f"wall s,CPU s,rows/s,MB,{currency}",
-    )
-    for r in found.runs:
-        speed = "" if r.rows_per_s is None else f"{r.rows_per_s:,.0f}"
-        table.add_row(
-            f"{r.started:%m-%d %H:%M:%S}",
-            r.name,
-            r.status.lower(),
-            r.accuracy,
-            f"{r.wall_s:.2f}",
-            f"{r.cpu_s:.2f}",
-            speed,
-            f"{r.peak_mb:.0f}",
-            f"{r.money:.6f}",
-        )
-    _console.print(table)
 
 
 def check(found: CheckResult) -> None:

@@ -6,6 +6,7 @@ from flows.form import run_name
 from flows.refresh_model import refresh_model
 from flows.train_model import train_model
 from tasks.announcing import show_cause
+from tasks.budgeting import name_over_budget
 from tasks.deciding import decide_course, searched_window
 from tasks.engines import flow
 from tasks.preparing import training_window
@@ -16,7 +17,11 @@ from twinloop.results import TrainingResult
 from twinloop.verdictplan import plan_retraining
 
 
-@flow(name="retrain-model", flow_run_name=run_name("retrain"))
+@flow(
+    name="retrain-model",
+    flow_run_name=run_name("retrain"),
+    on_failure=[name_over_budget],
+)
 def retrain_model(
     workload: str, as_of: datetime | None = None, reason: str = "by hand", cause: str = ""
 ) -> TrainingResult | None:

@@ -4,6 +4,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from flows.form import run_name
+from tasks.budgeting import name_over_budget, within_budget
 from tasks.engines import flow
 from tasks.published import Manifest
 from tasks.registry import resolve_champion
@@ -15,7 +16,12 @@ from twinloop.window import Window
 from twinloop.workload import Workload
 
 
-@flow(name="score-batch", flow_run_name=run_name("score"))
+@flow(
+    name="score-batch",
+    flow_run_name=run_name("score"),
+    on_completion=[name_over_budget],
+    on_failure=[name_over_budget],
+)
 def score_batch(
     workload: str,
     window: Window | None = None,
@@ -40,7 +46,10 @@ def score_batch(
     """
     spec, moment = load_workload(workload), moment_of(as_of)
     span = window or scoring_window(spec, moment)
-    with tracked_run(spec, "inference", window=span, as_of=moment) as run:
+    with (
+        tracked_run(spec, "inference", window=span, as_of=moment) as run,
+        within_budget(spec, "inference", span, run),
+    ):
         champion = resolve_champion(spec, champion_at)
         manifest = score_rows(spec, champion, span, run)
         run.rows = manifest.read

@@ -3,6 +3,8 @@
 from datetime import datetime
 
 from flows.form import run_name
+from tasks.budgeting import name_over_budget, within_budget
+from tasks.costing import publish_costs
 from tasks.describing import describe_version
 from tasks.engines import flow
 from tasks.ensembling import add_ensemble
@@ -26,7 +28,12 @@ from twinloop.window import Window
 from twinloop.workload import Overrides
 
 
-@flow(name="train-model", flow_run_name=run_name("train"))
+@flow(
+    name="train-model",
+    flow_run_name=run_name("train"),
+    on_completion=[name_over_budget],
+    on_failure=[name_over_budget],
+)
 def train_model(
     workload: str,
     window: Window | None = None,
@@ -54,6 +61,7 @@ def train_model(
     span = window or training_window(spec, moment)
     with (
         tracked_run(spec, "training", window=span, as_of=moment) as run,
+        within_budget(spec, "training", span, run),
         work_folder(spec, run) as work,
     ):
         snapshot = prepare_snapshot(spec, span)
@@ -71,6 +79,7 @@ def train_model(
         version = register_version(spec, snapshot, model, verdict, provenance, run)
         describe_version(provenance, board, model, findings, verdict, version, champion, run)
         serving = apply_verdict(spec, version, champion, verdict, moment)
+    publish_costs(spec, run)
     return TrainingResult(
         workload=spec.id,
         window=str(span or "all"),

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from flows.form import run_name
 from tasks.announcing import announce
+from tasks.costing import publish_costs
 from tasks.engines import flow
 from tasks.probation import review_promotion
 from tasks.registry import resolve_champion
@@ -11,6 +12,7 @@ from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
 from tasks.watching import check_drift, watch_window
 from twinloop.decision import Decision
+from twinloop.logplan import Tag
 
 
 @flow(name="watch-drift", flow_run_name=run_name("watch"))
@@ -31,8 +33,10 @@ def watch_drift(workload: str, as_of: datetime | None = None) -> Decision:
     spec, moment = load_workload(workload), moment_of(as_of)
     with tracked_run(spec, "monitoring", window=watch_window(spec, moment), as_of=moment) as run:
         champion = resolve_champion(spec)
+        run.log([Tag("twinloop.version", champion.version)])
         decision = check_drift(spec, champion, moment, run)
         decision = review_promotion(spec, champion, decision, moment, run)
         if decision.action == "retrain" and spec.retraining.on == "drift":
             announce(spec, decision, moment, run)
+    publish_costs(spec, run)
     return decision

@@ -55,8 +55,12 @@ def check_mlflow_database(address: str) -> None:
 
 def mlflow_database() -> str:
     """Return the address of the database that a MLflow server of ours keeps its runs in."""
-    given = os.environ.get("MLFLOW_BACKEND_STORE_URI")
-    return given or f"sqlite:///{settings().store / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_BACKEND_STORE_URI") or embedded_database()
+
+
+def embedded_database() -> str:
+    """Return the address of the database under this home."""
+    return f"sqlite:///{settings().store / 'mlflow.db'}"
 
 
 def prefect_database() -> str:

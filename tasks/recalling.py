@@ -1,19 +1,20 @@
 """Recalling: what earlier drift checks found, and what came of them, from the ledger."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from tasks.bookkeeping import read_bounds
 from tasks.published import overlapping
 from tasks.registry import ServedVersion, versions
 from tasks.tracking import TrackedRun, client, experiment_id
+from twinloop.budget import Amounts, spent_limits
 from twinloop.decision import Decision
 from twinloop.evaluation import METRICS, Metric
 from twinloop.guards import Circumstances
 from twinloop.watches import Watch, calls_before
-from twinloop.window import Window, as_utc
+from twinloop.window import Window
 from twinloop.workload import Workload
 
 _MOST = 1000
-_MONTH = timedelta(days=30)
 
 
 def past_watches(workload: Workload, as_of: datetime, run: TrackedRun) -> tuple[Watch, ...]:
@@ -45,7 +46,7 @@ def circumstances(
         calls=calls,
         since_call=as_of - last.as_of if last else None,
         worsened=_worsened(decision, last, METRICS[workload.metric]),
-        spent=None if workload.retraining.budget is None else _spent(workload, as_of, run),
+        spent=_spent_budgets(workload),
     )
 
 
@@ -95,10 +96,9 @@ def _new_rows(workload: Workload, champion: ServedVersion, as_of: datetime) -> i
     return int(rows)
 
 
-def _spent(workload: Workload, as_of: datetime, run: TrackedRun) -> float:
-    """Add up what trainings of the last 30 days took."""
-    return sum(
-        float(one.data.metrics.get("cost/money_total", 0.0))
-        for one in _search(workload, "training", run)
-        if as_of - _MONTH < as_utc(datetime.fromisoformat(one.data.tags["twinloop.as_of"])) <= as_of
-    )
+def _spent_budgets(workload: Workload) -> str:
+    """Say which budgets of this month are spent; those of a replay never are."""
+    if workload.sandbox:
+        return ""
+    over = spent_limits(read_bounds(workload, "training"))
+    return " and ".join(limit.words(Amounts(), workload.prices.currency) for limit in over)

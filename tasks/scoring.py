@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks import showing, sources
+from tasks.budgeting import refuse_over_budget
 from tasks.drafting import Draft, Part, PartBuilder, alone
 from tasks.metering import leave_behind, step
 from tasks.preparing import refuse_too_many_bad
@@ -351,6 +352,7 @@ def _parts(
                 tell(stream.share(sum(part.read for part in parts) + builder.rows))
             if builder.rows >= most or builder.bytes >= _PART_BYTES:
                 parts.append(builder.write(draft, scorer.schema, challenger))
+                refuse_over_budget()
                 builder = PartBuilder(len(parts), scorer.counter)
         if builder.pieces:
             parts.append(builder.write(draft, scorer.schema, challenger))

@@ -46,6 +46,8 @@ class Job:
         When the training as a whole has had its time, on the clock of `time.monotonic`.
     parent
         MLflow's id of the run that the trials are parts of.
+    spent
+        Tells whether the training has used what it may.
     """
 
     workload: Workload
@@ -56,6 +58,7 @@ class Job:
     limits: Limits
     until: float
     parent: str
+    spent: Callable[[], bool] = lambda: False
 
     @property
     def overlap(self) -> float:
@@ -131,7 +134,7 @@ class Searcher:
 
     def _ending(self, running: float = 0.0) -> Ending | None:
         spent = (self._counted, time.monotonic() - self._began, self._money + running)
-        if time.monotonic() >= self._job.until:
+        if time.monotonic() >= self._job.until or self._job.spent():
             return "budget"
         return self._job.limits.ending(*spent)
 

@@ -73,6 +73,22 @@ def show_links(workload: Workload, title: str, links: Mapping[str, str | None]) 
             create_markdown_artifact(text, description=text)
 
 
+def show_words(workload: Workload, text: str) -> None:
+    """Put a sentence on the page of the flow run, and in a terminal."""
+    if sys.stderr.isatty() and not workload.sandbox:
+        sys.stderr.write(f"{text}\n")
+    if shown(workload):
+        with suppress(*_NO_PAGE):
+            create_markdown_artifact(text, description=text)
+
+
+def show_page(workload: Workload, name: str, title: str, markdown: str) -> None:
+    """Put a page among the artifacts, under a name that keeps its versions together."""
+    if shown(workload):
+        with suppress(*_NO_PAGE):
+            create_markdown_artifact(markdown, key=_key(name, workload), description=title)
+
+
 @contextmanager
 def progress(workload: Workload, name: str, text: str) -> Iterator[Callable[[float], None]]:
     """Show how far a job is, once it takes longer than a moment: on the page, and in a terminal.

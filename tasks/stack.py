@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from tasks.databases import check_databases, mlflow_database
+from tasks.databases import check_databases, embedded_database, mlflow_database
 from tasks.orphans import anything_runs
 from tasks.servers import START_SECONDS, STOP_SECONDS, Child, child, end, wait_until_healthy
 from tasks.settings import settings
@@ -40,12 +40,19 @@ _LOG = logging.getLogger("twinloop.progress")
 
 
 class Addresses(Frozen):
-    """Where the two pages are, and the process that keeps them there."""
+    """Where the two pages are, and the process that keeps them there.
+
+    Attributes
+    ----------
+    embedded
+        Whether MLflow's database is the file under this home.
+    """
 
     prefect: str
     mlflow: str
     pid: int
     started: float
+    embedded: bool = False
 
     @property
     def prefect_api(self) -> str:
@@ -98,6 +105,7 @@ def servers(prefect_port: int, mlflow_port: int) -> Iterator[tuple[Addresses, li
         mlflow=f"http://127.0.0.1:{mlflow_port}",
         pid=os.getpid(),
         started=psutil.Process().create_time(),
+        embedded=mlflow_database() == embedded_database(),
     )
     accounts = _accounts(home)
     with ExitStack() as stack:

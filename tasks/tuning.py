@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from tasks.budgeting import purse
 from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.registry import ServedVersion
@@ -143,6 +144,7 @@ def search_settings(
         Limits.of(workload.training.tuning, len(workload.tuned)),
         until,
         run.run_id,
+        here.is_spent if (here := purse()) else lambda: False,
     )
     with (
         # Another process that searches here finds what this one would: it is waited for.

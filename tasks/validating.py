@@ -14,6 +14,7 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from tasks import storage
+from tasks.budgeting import is_spent
 from tasks.calibrating import temper_folds
 from tasks.engines import threads as task_threads
 from tasks.estimators import own_estimators
@@ -140,7 +141,7 @@ def compare_candidates(
     done = itertools.count(1)
     with progress(workload, "candidates", "Folds of candidates fitted") as tell:
         for name in names:
-            if len(results) > 1 and time.monotonic() > deadline:
+            if len(results) > 1 and (time.monotonic() > deadline or is_spent()):
                 skipped.append(name)
                 continue
             results.append(

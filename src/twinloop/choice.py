@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from twinloop.candidates import CHEAP_FIRST
 from twinloop.evaluation import METRICS
+from twinloop.front import pareto_front
 from twinloop.intervals import corrected_error
 from twinloop.results import CandidateResult, Choice
 from twinloop.vocabulary import ENSEMBLE, AnyCandidate, ChoiceRule
@@ -144,27 +145,6 @@ def _reason(winner: CandidateResult, best: CandidateResult, rule: ChoiceRule, am
         f"the best mean {best.metric} over folds{among}; nothing cheaper is within one standard "
         f"error and {TOLERANCE:.0%} of it"
     )
-
-
-def pareto_front(points: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
-    """Return which points are not beaten: no other is as good everywhere and better somewhere.
-
-    Parameters
-    ----------
-    points
-        Equally many numbers each, smaller is better; a point with a NaN is never on the front.
-
-    Returns
-    -------
-    tuple of int
-        Places of the points, increasing.
-    """
-    known = [i for i, p in enumerate(points) if not any(math.isnan(v) for v in p)]
-    return tuple(i for i in known if not any(_beats(points[j], points[i]) for j in known))
-
-
-def _beats(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
-    return one != two and all(a <= b for a, b in zip(one, two, strict=True))
 
 
 def front_names(candidates: Sequence[CandidateResult]) -> frozenset[AnyCandidate]:

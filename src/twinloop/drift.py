@@ -105,7 +105,7 @@ def compare_profiles(
         if found is not None:
             checked, importance = [*checked, name], [*importance, weight]
             p_raw, effects = [*p_raw, found[0]], [*effects, found[1]]
-    found = (
+    drifts = (
         FeatureDrift(
             column=name,
             distance=size.distance,
@@ -119,7 +119,7 @@ def compare_profiles(
             checked, effects, holm(np.array(p_raw)), importance, strict=True
         )
     )
-    return tuple(sorted(found, key=lambda f: -f.distance))
+    return tuple(sorted(drifts, key=lambda f: -f.distance))
 
 
 def _together(reference: Reference, current: Profile, ahead: float) -> tuple[float, Effect] | None:

@@ -54,7 +54,7 @@ def write_drift_page(decision: Decision, watches: Sequence[Watch], workload: Wor
         Section(
             f"{metric} over time",
             (
-                Drawing(draw_course(tuple(watches), metric), past),
+                Drawing("All checks so far", (draw_course(tuple(watches), metric),), (), past),
                 Words((f"{better.capitalize()} is better. The band is the estimate's interval.",)),
             ),
         ),
@@ -75,7 +75,10 @@ def write_drift_page(decision: Decision, watches: Sequence[Watch], workload: Wor
             numbers=(1, 2, 3),
         )
         sections.append(
-            Section("Columns, by effect", (Drawing(draw_columns(decision.features), columns),))
+            Section(
+                "Columns, by effect",
+                (Drawing("How far each moved", (draw_columns(decision.features),), (), columns),),
+            )
         )
     sections += [
         Section("What an estimate cannot see", (Words(_BLIND),)),

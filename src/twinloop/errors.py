@@ -101,6 +101,12 @@ class StorageError(TwinloopError):
     code = "TL510"
 
 
+class BudgetError(TwinloopError):
+    """A budget is spent."""
+
+    code = "TL600"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return a "did you mean" sentence for an unknown word.
 

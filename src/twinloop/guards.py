@@ -26,7 +26,7 @@ class Circumstances(Frozen):
     worsened
         The error now, as a multiple of that at the last of them.
     spent
-        Money that trainings of the last 30 days took.
+        The budgets of this month of which nothing is left, in words; empty if there is none.
     """
 
     since_training: timedelta | None = None
@@ -34,7 +34,7 @@ class Circumstances(Frozen):
     calls: int = 0
     since_call: timedelta | None = None
     worsened: float | None = None
-    spent: float | None = None
+    spent: str = ""
 
 
 def holds(cause: str, found: Circumstances, workload: Workload) -> str:
@@ -60,11 +60,8 @@ def holds(cause: str, found: Circumstances, workload: Workload) -> str:
         )
     if held := _same_cause(cause, found, wait):
         return held
-    if rules.budget is not None and found.spent is not None and found.spent >= rules.budget:
-        currency = workload.prices.currency
-        return (
-            f"budget: {found.spent:.4g} of {rules.budget:.4g} {currency} spent in the last 30 days"
-        )
+    if found.spent:
+        return f"budget: {found.spent}"
     return ""
 
 

@@ -63,12 +63,6 @@ class Retraining(Frozen):
     cooldown: Duration = timedelta(days=7)
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the verdict, one-sided")
     min_rows: int = Field(30, ge=1, description="Fresh rows a verdict needs")
-    min_new_rows: int = Field(
-        30, ge=0, description="Labelled rows since the champion's training that a retraining needs"
-    )
-    budget: float | None = Field(
-        None, ge=0, description="Money that trainings may take in 30 days, if drift calls for them"
-    )
     margin: float = Field(
         0.0, ge=0, lt=1, description="Share of the champion's loss that a challenger must save"
     )
@@ -85,7 +79,7 @@ class Retraining(Frozen):
     )
     limits: Limits = Limits()
     min_new_rows: int = Field(
-        60, ge=1, description="Labelled rows newer than the champion's that a refresh needs"
+        60, ge=1, description="Labelled rows newer than the champion's that a retraining needs"
     )
     search: Literal["auto", "always", "never"] = Field(
         "auto",

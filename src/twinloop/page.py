@@ -95,21 +95,25 @@ class Command:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A drawing in HTML, a table in Markdown.
+    """A chart, as one SVG or as several side by side; its table in Markdown.
 
     Attributes
     ----------
-    svg
-        An SVG element; whoever draws it escapes what users named.
-    table
-        The same in numbers.
+    svgs
+        Made by `twinloop.drawings`, which takes no text for markup.
+    legend
+        Looks and names of what is told apart.
+    grid
+        The same in numbers; folded up on the page.
     """
 
-    svg: str
-    table: Grid
+    title: str
+    svgs: tuple[str, ...]
+    legend: tuple[tuple[str, str], ...]
+    grid: Grid
 
 
-Block = Words | Facts | Grid | Spans | Shares | Drawing | Command
+Block = Words | Facts | Grid | Spans | Shares | Command | Drawing
 
 
 @dataclass(frozen=True)
@@ -192,8 +196,8 @@ def _block(block: Block) -> str:
             return _table(("", head, "95 % interval", ""), rows, (1, 2))
         case Shares(head, shares):
             return _table((head, "share"), tuple((n, f"{s:.1%}") for n, s in shares), (1,))
-        case Drawing(_, table):
-            return _block(table)
+        case Drawing(title, _, _, grid):
+            return f"{plain(title)}\n\n{_table(grid.heads, grid.rows, grid.numbers)}"
         case Command(line):
             return f"```\n{line}\n```"
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from twinloop.calibration import Bin
-from twinloop.choice import front_names, pareto_front
+from twinloop.choice import front_names
 from twinloop.evaluation import METRICS
+from twinloop.front import pareto_front
 from twinloop.leaderboard import standing
 from twinloop.learning_curve import CurvePoint
 from twinloop.results import CandidateResult, Leaderboard

@@ -6,10 +6,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from twinloop.budget_keys import Budgets
 from twinloop.data_keys import Cleaning, ColumnRule, Source
 from twinloop.errors import WorkloadError, nearest
 from twinloop.loop_keys import Inference, Monitoring, Prices, Retraining
 from twinloop.training_keys import (
+    Budget,
     Training,
     refuse_misfit_by_chance,
     refuse_misfit_by_time,
@@ -65,6 +67,7 @@ class Workload(Frozen):
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()
     prices: Prices = Prices()
+    budget: Budgets = Budgets()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -150,6 +153,15 @@ class Workload(Frozen):
         elif "seasonal" in training.candidates and not self.seasons:
             raise ValueError(_NO_SEASONS)
         _fits_tuning(self)
+        return self
+
+    @model_validator(mode="after")
+    def _one_clock(self) -> Self:
+        """Let candidates have all the time a training has, unless they are given less."""
+        minutes, budget = self.budget.training.run.minutes, self.training.budget
+        if minutes is not None and "minutes" not in budget.model_fields_set:
+            changed = self.training.model_copy(update={"budget": Budget(minutes=minutes)})
+            object.__setattr__(self, "training", changed)
         return self
 
     def time_part(self, name: str) -> str | None:

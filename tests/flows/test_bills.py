@@ -17,9 +17,9 @@ from prefect import flow
 from flows.prepare_data import prepare_data
 from flows.score_batch import score_batch
 from flows.train_model import train_model
-from tasks.history import recent_runs
 from tasks.orphans import close_orphans
 from tasks.pricing import reprice, runs_without_bill
+from tasks.recent import recent_runs
 from tasks.settings import load_workload
 from tasks.tracking import client, tracked_run
 from twinloop.errors import EmptyWindowError, WorkloadError

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop.candidates import CHEAP_FIRST
-from twinloop.choice import choose, pareto_front
+from twinloop.choice import choose
+from twinloop.front import pareto_front
 from twinloop.results import CandidateResult, FoldScore, Footprint, rank
 
 POINTS = st.lists(st.tuples(*[st.integers(0, 4).map(float)] * 3), max_size=12)

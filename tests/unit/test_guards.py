@@ -34,8 +34,8 @@ def held(_cause: str = "labels", **found: Any) -> str:
         ({"since_training": 7 * DAY}, ""),
         ({"new_rows": 99}, "min_new_rows: 99 labelled rows since the champion's training, 100"),
         ({"new_rows": 100}, ""),
-        ({"spent": 2.0}, "budget: 2 of 2 EUR spent in the last 30 days"),
-        ({"spent": 1.99}, ""),
+        ({"spent": "2 of 2 EUR (budget.month.money)"}, "budget: 2 of 2 EUR (budget.month.money)"),
+        ({"spent": ""}, ""),
         ({}, ""),
     ],
 )

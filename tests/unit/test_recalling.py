@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tasks.recalling import _spent, past_watches
+from tasks.recalling import _spent_budgets, past_watches
 from tasks.settings import load_workload
 from tasks.tracking import TrackedRun, tracked_run
+from twinloop.budget_keys import Budgets
 from twinloop.logplan import Metric, Tag
 
 NOW, DAY = datetime(2012, 3, 1, tzinfo=UTC), timedelta(days=1)
@@ -43,14 +44,15 @@ def test_what_comes_later_is_not_known_yet(home: Path) -> None:
     assert [w.as_of for w in found] == [NOW - 5 * DAY]
 
 
-def test_trainings_of_a_month_are_added_up(home: Path) -> None:
-    """Those of longer ago, and checks, are not on the budget."""
+def test_a_budget_that_is_spent_is_named(home: Path) -> None:
+    """What trainings of this month took stands against what they may; a replay has no month."""
     spec = load_workload("bikes")
-    for day in (60, 20, 10):
-        with tracked_run(spec, "training", window=None, as_of=NOW - day * DAY):
-            pass
-    watch(1, "fine")
-    one = _spent(spec, NOW - 12 * DAY, now())
-    both = _spent(spec, NOW, now())
-    assert 0 < one < both
-    assert _spent(spec, NOW - 61 * DAY, now()) == 0
+    with tracked_run(spec, "training", window=None, as_of=NOW):
+        pass
+    spent, left = (
+        spec.model_copy(update={"budget": Budgets.model_validate({"training": {"month": bound}})})
+        for bound in ({"minutes": 1e-9}, {"minutes": 60})
+    )
+    assert "(budget.training.month.minutes)" in _spent_budgets(spent)
+    assert _spent_budgets(left) == ""
+    assert _spent_budgets(spent.model_copy(update={"sandbox": "replay"})) == ""

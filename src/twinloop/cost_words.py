@@ -1,0 +1,86 @@
+"""Words on costs: the same on the page and in the shell."""
+
+import math
+from datetime import datetime
+
+from twinloop.accounts import Account, Payback, Unit, VersionAccount
+from twinloop.amounts import count, money
+from twinloop.budget import Amounts, Limit
+
+_PERIODS: dict[Unit, str] = {
+    "hour": "%d %b %H:00",
+    "day": "%d %b",
+    "week": "%d %b %Y",
+    "month": "%b %Y",
+}
+
+
+def period_name(start: datetime, unit: Unit) -> str:
+    """Name a period by its start."""
+    return f"{start:{_PERIODS[unit]}}"
+
+
+def share_words(part: float, whole: float) -> str:
+    """Spell a share of a whole; empty where there is none."""
+    return f"{part / whole:.1%}" if whole else ""
+
+
+def number(value: float) -> str:
+    """Spell a number; empty where it is unknown."""
+    return "" if math.isnan(value) else f"{value:.4g}"
+
+
+def signed(value: float) -> str:
+    """Spell a difference; empty where it is unknown."""
+    return "" if math.isnan(value) else f"{value:+.2f}"
+
+
+def price(value: float) -> str:
+    """Spell a price; empty where there is none."""
+    return "" if math.isnan(value) else money(value)
+
+
+def standing_words(version: VersionAccount) -> str:
+    """Say where a version stands among all."""
+    served = "" if version.served_from else "never served"
+    words = ("champion" if version.is_champion else served, "front" if version.on_front else "")
+    return ", ".join(filter(None, words))
+
+
+def payback_words(payback: Payback | None, currency: str) -> str:
+    """Say after how many predictions a version has paid for its training."""
+    if payback is None:
+        return ""
+    against = f"v{payback.against}"
+    how = "" if payback.measured else ", by its timings"
+    if payback.predictions is None:
+        if payback.saving == 0:
+            return f"never: as dear to score with as {against}{how}"
+        more = money(-1000 * payback.saving)
+        return f"never: {more} {currency} dearer per 1,000 than {against}{how}"
+    share = payback.done / payback.predictions
+    done = f"it has made {share:.0%} of them" if share < 1 else "paid"
+    return f"after {count(payback.predictions)} predictions against {against}{how}; {done}"
+
+
+def bound_words(limit: Limit, currency: str) -> str:
+    """Say how much of a month's budget is used."""
+    share = limit.used(Amounts()) / limit.bound
+    over = ", spent" if share >= 1 else ""
+    return f"This month {limit.words(Amounts(), currency)}: {share:.0%} used{over}"
+
+
+def account_words(found: Account) -> tuple[str, ...]:
+    """Say what the tables do not."""
+    said = []
+    if found.unversioned:
+        part = money(found.unversioned)
+        said.append(f"{part} {found.currency} is on no version's bill: runs that made none.")
+    said += [
+        f"Estimates before runs of kind {e.kind} were off by {e.money:.0%} of the money and "
+        f"{e.time:.0%} of the time (median of {e.runs})."
+        for e in found.estimates
+    ]
+    if found.left_out:
+        said.append(f"{found.left_out:,} runs are left out: their bill is in another currency.")
+    return tuple(said)

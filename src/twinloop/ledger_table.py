@@ -1,0 +1,103 @@
+"""The ledger as one table: a row a run, a column a number of it."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from twinloop.ledger import PARAMS, TAGS, Record, instant
+
+_TIME = pa.timestamp("ms", tz="UTC")
+_NAMES = {
+    "run_id": pa.string(),
+    "name": pa.string(),
+    "experiment": pa.string(),
+    "workload": pa.string(),
+    "kind": pa.string(),
+    "status": pa.string(),
+    "started": _TIME,
+    "ended": _TIME,
+    "as_of": _TIME,
+}
+_WORDS = [c for c in (*TAGS.values(), *PARAMS.values()) if c not in _NAMES]
+SCHEMA = pa.schema([*_NAMES.items(), *((name, pa.string()) for name in _WORDS)])
+_UNITS = {
+    "_s": "s",
+    "_mb": "MB",
+    "_kwh": "kWh",
+    "_g": "g",
+    "_usd": "USD",
+    "_bytes": "bytes",
+    "rows_per_s": "rows/s",
+    "money": "currency of the row",
+    "money_total": "currency of the row",
+}
+
+
+def to_table(records: Sequence[Record]) -> pa.Table:
+    """Return runs as one table, the newest first.
+
+    Parameters
+    ----------
+    records
+        In any order.
+
+    Returns
+    -------
+    pa.Table
+        Columns of `SCHEMA`, then one for each metric any of the runs has, by its name in MLflow;
+        null where a run has none.
+    """
+    ordered = sorted(records, key=lambda r: (-r.started, r.run_id))
+    columns: dict[str, pa.Array] = {}
+    words = {column: name for name, column in (TAGS | PARAMS).items()}
+    for field in SCHEMA:
+        values: list[Any]
+        if field.name in ("run_id", "name", "experiment", "status", "started", "ended"):
+            values = [getattr(r, field.name) for r in ordered]
+        else:
+            values = [r.words.get(words[field.name]) for r in ordered]
+            if field.name == "as_of":
+                values = [_milliseconds(v) for v in values]
+        columns[field.name] = pa.array(values, field.type)
+    for name in sorted({name for r in ordered for name in r.metrics}):
+        columns[name] = pa.array([r.metrics.get(name) for r in ordered], pa.float64())
+    return pa.table(columns)
+
+
+def _milliseconds(text: str | None) -> int | None:
+    moment = instant(text or "")
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+def to_export(table: pa.Table) -> pa.Table:
+    """Return a ledger for other tools: plain column names, and units in the schema.
+
+    A metric's column is called as in MLflow, with ``_`` for every other sign; the field's metadata
+    says its name there and its unit, where it has one.
+    """
+    taken: set[str] = set(SCHEMA.names)
+    fields, columns = [], []
+    for field in table.schema:
+        name = field.name
+        if name not in SCHEMA.names:
+            plain = re.sub(r"\W+", "_", name)
+            while plain in taken:
+                plain += "_"
+            taken.add(plain)
+            described = {"mlflow_name": name} | ({"unit": u} if (u := unit_of(name)) else {})
+            field = pa.field(plain, field.type, metadata=described)  # noqa: PLW2901
+        fields.append(field)
+        columns.append(table.column(name))
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def unit_of(metric: str) -> str:
+    """Return the unit of a metric by its name; empty where it has none."""
+    last = metric.rpartition("/")[2]
+    if "money" in last and "error" not in last:
+        return "currency of the row"
+    if last.endswith("error"):
+        return "share"
+    return next((u for end, u in reversed(_UNITS.items()) if last.endswith(end)), "")

@@ -1,0 +1,37 @@
+"""Costing: the page on a workload's costs, kept with the run after which a person looks."""
+
+import logging
+
+from tasks.bookkeeping import read_account, read_bounds
+from tasks.showing import show_page
+from tasks.tracking import TrackedRun, log_items
+from twinloop.costs_page import write_costs_page
+from twinloop.logplan import Text
+from twinloop.page import to_html, to_markdown
+from twinloop.workload import Workload
+
+COSTS_PAGE = "costs.html"
+_log = logging.getLogger("twinloop.progress")
+
+
+def publish_costs(workload: Workload, run: TrackedRun) -> None:
+    """Keep the page on costs with a run that has ended, and among Prefect's artifacts.
+
+    It is of the moment: the bill of this run is on it. What it takes to make is on no bill. A page
+    that cannot be made is no reason to fail a run that has done its work.
+
+    Parameters
+    ----------
+    workload
+        Of the run; a replay has no page.
+    run
+        Ended, its bill written.
+    """
+    if workload.sandbox:
+        return
+    try:
+        page = write_costs_page(read_account(workload), read_bounds(workload))
+        log_items(run.run_id, [Text(COSTS_PAGE, to_html(page))])
+        show_page(workload, "costs", page.title, to_markdown(page))
+    except Exception as err:  # noqa: BLE001 - whatever it is, the run is done
+        _log.warning("no page on the costs of %s: %s", workload.id, err)

@@ -1,0 +1,284 @@
+"""The ledger of a small store: read both ways alike, added up as by hand, exported, on a page."""
+
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.bookkeeping import export_runs, read_account, read_bounds, read_totals, write_page
+from tasks.ledger import database_address, read_by_client, read_ledger
+from tasks.ledger_sql import read_by_sql, read_only
+from tasks.recent import recent_runs
+from tasks.settings import load_workload
+from tasks.tracking import client
+from twinloop.accounts import Account
+from twinloop.budget import Amounts
+from twinloop.budget_keys import Allowance, Budgets
+from twinloop.errors import ServiceError, WorkloadError
+from twinloop.ledger import Asked
+from twinloop.ledger_table import to_table
+
+ROOT = Path(__file__).parents[2]
+HOUR = 3_600_000
+FIRST = 1_760_000_000_000  # 2025-10-09T08:53:20Z
+QUESTIONS = (
+    Asked(),
+    Asked(experiments=("bikes",), exact=("accuracy/rmsle",), beginnings=("cost/",)),
+    Asked(kind="inference", limit=2),
+    Asked(but="candidate", limit=3),
+    Asked(since=FIRST + 3 * HOUR),
+    Asked(experiments=("nothing",)),
+    Asked(exact=("cost/money",), beginnings=()),
+)
+
+
+class Store:
+    """A store that runs are written to by MLflow's own client."""
+
+    def __init__(self) -> None:
+        self.client = client()
+        self.experiment = self.client.create_experiment("bikes")
+        self.hours = 0
+
+    def add(self, kind: str, money: float, parent: str = "", **more: Any) -> str:
+        """Write a run that began an hour after the one before; return its id."""
+        tags = {"kind": kind, "workload": "bikes", "currency": "EUR", "as_of": "2025-10-01"}
+        tags |= {n: v for n, v in more.items() if isinstance(v, str) and n != "param"}
+        named = {f"twinloop.{n}": v for n, v in tags.items()}
+        if parent:
+            named["mlflow.parentRunId"] = parent
+        run = self.client.create_run(
+            self.experiment, FIRST + self.hours * HOUR, named, f"{kind} {self.hours}"
+        )
+        self.hours += 1
+        run_id = str(run.info.run_id)
+        numbers = {"cost/money": money, "time/wall_s": 60.0, "cost/energy_kwh": 0.5 * money}
+        for name, value in (numbers | more.get("metrics", {})).items():
+            self.client.log_metric(run_id, name, value)
+        if "param" in more:
+            name, _, value = more["param"].partition("=")
+            self.client.log_param(run_id, name, value)
+        self.client.set_terminated(run_id)
+        return run_id
+
+
+@pytest.fixture(scope="module")
+def store(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Provide a store for all tests here, none of which writes to it."""
+    home = tmp_path_factory.mktemp("ledger")
+    (home / "mlflow" / "store").mkdir(parents=True)
+    shutil.copy(migrated_store, home / "mlflow" / "store" / "mlflow.db")
+    shutil.copytree(ROOT / "data" / "workloads", home / "data" / "workloads")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TWINLOOP_HOME", str(home))
+        yield filled()
+
+
+def filled() -> Store:
+    """Write two versions, what they scored, a check, a failure and a bill in another currency."""
+    made = Store()
+    one = made.add(
+        "training",
+        4.0,
+        version="1",
+        param="winner=forest",
+        verdict="promote",
+        metrics={"accuracy/rmsle": 0.5, "accuracy/cv_rmsle": 0.5, "time/predict_1000_rows_s": 0.02},
+    )
+    baseline = {"accuracy/rmsle": 2.0, "accuracy/fold_rmsle": math.nan}
+    made.add("candidate", 1.0, one, param="candidate=baseline", metrics=baseline)
+    made.add("promotion", 0.5, one, to="1", **{"from": ""})
+    for window, digest in (("a", "x"), ("a", "x"), ("b", "y")):
+        scored = {"rows/scored": 1000.0}
+        made.add("inference", 0.3, version="1", window=window, data_digest=digest, metrics=scored)
+    made.add("monitoring", 0.25)
+    again = made.add("retraining", 0.5)
+    two = made.add(
+        "training",
+        2.0,
+        again,
+        version="2",
+        param="winner=linear",
+        verdict="promote",
+        metrics={
+            "accuracy/rmsle": 0.6,
+            "accuracy/cv_rmsle": 0.6,
+            "time/predict_1000_rows_s": 0.01,
+            "verdict/champion": 0.5,
+            "verdict/challenger": 0.4,
+        },
+    )
+    made.add("promotion", 0.5, two, to="2", **{"from": "1"})
+    made.add("inference", 0.1, version="2", window="c", metrics={"rows/scored": 1000.0})
+    made.add("training", 0.7)
+    made.add("inference", 99.0, version="2", currency="USD", metrics={"rows/scored": 1000.0})
+    gone = made.add("training", 50.0, version="9")
+    made.client.delete_run(gone)
+    return made
+
+
+def account() -> Account:
+    """Read the bikes' account."""
+    return read_account(load_workload("bikes"))
+
+
+@pytest.mark.parametrize("asked", QUESTIONS, ids=lambda asked: repr(asked)[6:60])
+def test_both_ways_to_the_ledger_give_the_same_table(store: Store, asked: Asked) -> None:
+    """SQL on MLflow's database, and MLflow's client: equal to the last cell, NaN and order too."""
+    found, other = read_by_sql(asked, database_address()), read_by_client(asked)
+    # As text: a NaN, which equals nothing, is told from what is missing.
+    assert str(to_table(found).to_pylist()) == str(to_table(other).to_pylist())
+    assert to_table(found).schema == to_table(other).schema
+    assert bool(found) == (asked.experiments != ("nothing",))
+
+
+def test_a_question_for_a_few_runs_of_many_is_answered_alike(store: Store) -> None:
+    """Few of many runs are read by a join, most by whole tables: what comes is the same."""
+    few = read_by_sql(Asked(limit=3), database_address())
+    most = read_by_sql(Asked(), database_address())
+    assert str(to_table(few).to_pylist()) == str(to_table(most[:3]).to_pylist())
+
+
+def test_a_deleted_run_is_not_in_the_ledger(store: Store) -> None:
+    """As MLflow's page shows it."""
+    assert "9" not in {r.words.get("twinloop.version") for r in read_ledger(["bikes"])}
+
+
+def test_the_ledger_is_not_written_to(store: Store) -> None:
+    """The database is opened for reading alone."""
+    from sqlalchemy import text
+    from sqlalchemy.exc import OperationalError
+
+    engine = read_only(database_address())
+    assert engine is not None
+    with engine.connect() as connection, pytest.raises(OperationalError, match="readonly"):
+        connection.execute(text("DELETE FROM runs"))
+    engine.dispose()
+
+
+def test_a_store_that_is_not_there_yet_has_no_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking makes no database."""
+    monkeypatch.setenv("TWINLOOP_HOME", str(tmp_path))
+    assert read_ledger(["bikes"]) == []
+    assert not (tmp_path / "mlflow").exists()
+
+
+def test_a_database_of_another_release_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables may be others."""
+    monkeypatch.setattr("tasks.databases._revision_of", lambda _: "abc")
+    with pytest.raises(ServiceError, match="does not know"):
+        read_ledger(["bikes"])
+
+
+def test_versions_cost_what_their_runs_add_up_to(store: Store) -> None:
+    """Training with all it holds, inference, and the watch over who served at the time."""
+    found = account()
+    one, two = found.versions
+    assert (one.money.training, one.money.watching) == (5.5, 0.25)
+    assert one.money.inference == pytest.approx(0.9)
+    assert one.predictions == 2000  # one window was scored twice
+    assert one.per_1000 == pytest.approx(0.45)
+    assert one.per_1000_in_all == pytest.approx(6.65 / 2)
+    assert (two.money.training, two.money.inference, two.predictions) == (3.0, 0.1, 1000)
+    assert two.is_champion
+    assert not one.is_champion
+    assert found.unversioned == pytest.approx(0.7)
+    assert found.left_out == 1
+    assert found.money.total == pytest.approx(5.5 + 0.9 + 0.25 + 3.0 + 0.1 + 0.7)
+    assert sum(p.money.total for p in found.periods) == pytest.approx(found.money.total)
+    parts = sum(v.money.total for v in found.versions) + found.unversioned
+    assert parts == pytest.approx(found.money.total)
+
+
+def test_points_and_their_price(store: Store) -> None:
+    """An error of 2 that becomes 0.5 is 75 points; one of 0.5 that becomes 0.4 is 20."""
+    one, two = account().versions
+    assert one.gain_on_baseline == pytest.approx(75)
+    assert one.per_point(one.gain_on_baseline) == pytest.approx(5.5 / 75)
+    assert math.isnan(one.gain_on_champion)
+    assert two.gain_on_champion == pytest.approx(20)
+    assert two.per_point(two.gain_on_champion) == pytest.approx(3.0 / 20)
+
+
+def test_a_cheaper_version_pays_back_its_training(store: Store) -> None:
+    """0.35 EUR are saved with 1,000 predictions: 3 EUR of training are back after 8,571."""
+    one, two = account().versions
+    assert one.payback is None
+    assert two.payback is not None
+    assert two.payback.measured
+    assert two.payback.predictions == pytest.approx(3.0 / 0.35 * 1000)
+    assert (two.payback.against, two.payback.done) == ("1", 1000)
+
+
+def test_the_front_holds_what_nothing_beats(store: Store) -> None:
+    """The first is more accurate, the second faster and cheaper."""
+    assert [v.on_front for v in account().versions] == [True, True]
+
+
+def test_the_page_shows_the_numbers(store: Store, tmp_path: Path) -> None:
+    """Of each version its sum, of the second its payback; no script, nothing from elsewhere."""
+    text = write_page(load_workload("bikes"), tmp_path / "costs.html").read_text()
+    assert "v2 linear ★" in text
+    assert "v1 forest" in text
+    for figure in ("6.65", "3.10", "8,571", "+75.00", "+20.00", "0.700 EUR"):
+        assert figure in text, figure
+    assert "<script" not in text
+    assert not re.findall(r"(?:src|href)=\"(?!#)", text)
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_an_export_is_one_table_of_all_runs(store: Store, tmp_path: Path, kind: str) -> None:
+    """A row a run, of any currency; a column a metric, its unit with it."""
+    path = tmp_path / f"runs.{kind}"
+    done = export_runs(["bikes"], path)
+    table = pq.read_table(path) if kind == "parquet" else pa.csv.read_csv(path)
+    assert (table.num_rows, table.num_columns) == (done.runs, done.columns) == (13, 33)
+    rows = table.to_pylist()
+    assert sum(r["cost_money"] for r in rows if r["currency"] == "EUR") == pytest.approx(10.45)
+    assert {r["winner"] for r in rows if r["winner"]} == {"forest", "linear"}
+    if kind == "parquet":
+        metadata = table.schema.field("cost_energy_kwh").metadata
+        assert metadata == {b"mlflow_name": b"cost/energy_kwh", b"unit": b"kWh"}
+        assert table.schema.field("time_wall_s").metadata[b"unit"] == b"s"
+
+
+def test_an_export_of_another_kind_is_refused(tmp_path: Path) -> None:
+    """Before anything is read."""
+    with pytest.raises(WorkloadError, match=r"\.parquet or \.csv"):
+        export_runs(None, tmp_path / "runs.xlsx")
+
+
+def test_totals_keep_currencies_apart(store: Store) -> None:
+    """Nothing is added up that is of two currencies."""
+    found = {t.currency: t for t in read_totals()}
+    assert found["EUR"].money.total == pytest.approx(10.45)
+    assert found["USD"].money.total == pytest.approx(99)
+    assert found["EUR"].predictions == 3000
+
+
+def test_months_that_are_over_are_on_no_budget(store: Store) -> None:
+    """What is bounded is the month that is now; runs of other months have had theirs."""
+    budgets = Budgets(month=Allowance(money=5))
+    (bound,) = read_bounds(load_workload("bikes").model_copy(update={"budget": budgets}))
+    assert (bound.key, bound.used(Amounts())) == ("budget.month.money", 0)
+
+
+def test_the_newest_runs_are_listed_first(store: Store) -> None:
+    """With trials left out, and of one kind if asked."""
+    found = recent_runs(load_workload("bikes"), 3, None).runs
+    assert [r.kind for r in found] == ["inference", "training", "inference"]
+    (only,) = recent_runs(load_workload("bikes"), 5, "monitoring").runs
+    assert only.name == "monitoring 6"
