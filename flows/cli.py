@@ -256,11 +256,13 @@ def champion(
     _quiet()
     from flows import report
     from tasks.history import champion_history
+    from tasks.orphans import close_orphans
     from tasks.registry import resolve_champion, roll_back
     from tasks.settings import load_workload
     from twinloop.window import as_utc
 
     spec = load_workload(name)
+    close_orphans(prefect=False)  # a move that was killed is finished before anybody asks
     if at is not None:
         then = resolve_champion.fn(spec, as_utc(at))
         report.say(f"{then.name} {then.label} was champion at {as_utc(at):%Y-%m-%d %H:%M} UTC.")
