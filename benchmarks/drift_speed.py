@@ -146,8 +146,8 @@ def _ours(home: Path) -> int:
     for name in first.schema.names:
         if name.startswith("c"):
             common = first.column(name).value_counts().to_pylist()
-            known = sorted((v for v in common if v["values"]), key=lambda v: -v["counts"])
-            levels = tuple(v["values"] for v in known[: world.KEPT])
+            often = sorted((v for v in common if v["values"]), key=lambda v: -v["counts"])
+            levels = tuple(v["values"] for v in often[: world.KEPT])
             features.append(Feature(name=name, source=name, how="category", levels=levels))
         elif name.startswith("x"):
             features.append(Feature(name=name, source=name, how="number"))
@@ -158,7 +158,8 @@ def _ours(home: Path) -> int:
 
     X = encoding.encode(first)
     binning = learn_binning(encoding, X, predicted(X), target)
-    counter, profiles, added = Counter(binning), {}, 0.0
+    counter, added = Counter(binning), 0.0
+    profiles: dict[int, Any] = {}
     for side in ("then", "now"):
         for table in _batches(home / f"0_{side}.parquet"):
             X, windows = encoding.encode(table), table.column("window").to_numpy()
@@ -168,10 +169,10 @@ def _ours(home: Path) -> int:
             for window in np.unique(windows):
                 rows = np.flatnonzero(windows == window)
                 part = (X, said) if len(rows) == len(X) else (X[rows], said.take(rows))
-                known = nulls if len(rows) == len(X) else None
+                told_apart = nulls if len(rows) == len(X) else None
                 few = rows[smallest(hashes[rows])]
                 sample = counter.sample(hashes[few], counter.values(X, said, few))
-                found = counter.profile(counter.count(*part, known), len(rows), sample)
+                found = counter.profile(counter.count(*part, told_apart), len(rows), sample)
                 before = profiles.get(int(window))
                 profiles[int(window)] = found if before is None else before.merge(found)
             added += time.process_time() - start

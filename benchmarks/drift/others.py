@@ -53,7 +53,7 @@ def show(repeats: int, rows: int, cache: Path) -> None:
                 rng = np.random.default_rng([3, repeat])
                 past = [world.draw_rows(made, w, rows, rng) for w in range(world.PAST)]
                 then, now = pd.concat(past[-_CHUNKS:]), world.draw_rows(made, world.PAST, rows, rng)
-                numbers = [c for c in now if c.startswith("x")]
+                numbers = [c for c in map(str, now) if c.startswith("x")]
                 p = [stats.ks_2samp(then[c].dropna(), now[c].dropna()).pvalue for c in numbers]
                 alarms["KS at 0.05, any number"] += min(p) < 0.05
                 then.to_parquet(Path(place) / f"{repeat}_then.parquet")
@@ -73,8 +73,8 @@ def show(repeats: int, rows: int, cache: Path) -> None:
                     frame.show(f"{name} failed: {done.stderr[-300:]}")
                     continue
                 for line in done.stdout.splitlines():
-                    what, count = line.rsplit("\t", 1)
-                    alarms[what] = int(count)
+                    what, n = line.rsplit("\t", 1)
+                    alarms[what] = int(n)
         where = "seasons" if seasons else "all windows alike"
-        for what, count in alarms.items():
-            frame.show(f"{what}, {rows:,} rows, {where}: {count} of {repeats} checks alarm")
+        for what, found in alarms.items():
+            frame.show(f"{what}, {rows:,} rows, {where}: {found} of {repeats} checks alarm")

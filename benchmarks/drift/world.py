@@ -296,5 +296,7 @@ def draw_rows(world: World, window: int, rows: int, rng: np.random.Generator) ->
         if i < N_NUMBERS:
             columns[f"x{i}"] = np.where(lost, np.nan, places)
         else:
-            columns[f"c{i}"] = np.where(lost, None, np.char.add("level ", places.astype(str)))
+            levels = np.char.add("level ", places.astype(str)).astype(object)
+            levels[lost] = None
+            columns[f"c{i}"] = levels
     return pd.DataFrame(columns)

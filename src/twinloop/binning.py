@@ -37,8 +37,8 @@ def learn_binning(
     codes = len(target.classes) if len(target.classes) > 2 else 0
     answers = answers_of(predictions)[: 1 + codes if codes <= _MOST_CLASSES else 1]
     names = [PREDICTION, *(f"probability of {c}" for c in target.classes)]
-    for name, answer in zip(names, answers, strict=False):
-        columns.append(_bins(name, answer, codes if name == PREDICTION else 0))
+    for name, said in zip(names, answers, strict=False):
+        columns.append(_bins(name, said, codes if name == PREDICTION else 0))
     values = [*X.T, *answers]
     return Binning(
         columns=tuple(columns),

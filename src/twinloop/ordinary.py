@@ -9,6 +9,8 @@ FEW = 4
 _GUESS = 0.1
 # Windows of the past that it takes to tell a mean, a line, and a curve.
 _NEEDED = (FEW, 8, 12)
+# A trend that chance makes of windows alike less often than this is one.
+_A_TREND = 0.05
 
 
 def p_values(
@@ -17,8 +19,8 @@ def p_values(
     """Return the chance of numbers as far off, if the window were one more like those of the past.
 
     A prediction interval for one new value, by Student's t: around the mean of the past, around a
-    straight line through it that goes on, and around a curve; the largest chance counts, so what
-    goes on as it went is no surprise. The variance between windows is held to be no less than that
+    straight line through it that goes on, and around a curve, where these fit the past clearly
+    better; the largest chance counts, so what goes on as it went is no surprise. The variance between windows is held to be no less than that
     of their rows, and a window of more rows than usual is given no less of it.
 
     Parameters
@@ -46,16 +48,19 @@ def p_values(
         return np.asarray(2 * stats.norm.sf(np.abs(now - centre) / np.sqrt(variance)))
     weights = np.minimum(sizes / typical, 1.0)
     known = min(size / typical, 1.0)
-    # From -1 to 1 over the past, for the sake of the numbers.
+    # From -1 to 1 over the past; a trend is believed for a quarter as long as it was seen.
     steps = np.linspace(-1.0, 1.0, len(sizes))
-    end = 1.0 + 2 * ahead / (len(sizes) - 1)
-    found = np.zeros(len(now))
+    end = 1.0 + 2 * min(ahead, len(sizes) / 4) / (len(sizes) - 1)
+    found, before = np.zeros(len(now)), np.full(len(now), np.inf)
     for degree, needed in enumerate(_NEEDED):
         if len(sizes) >= needed:
             A = np.vander(steps, degree + 1)
             at = np.vander([end], degree + 1)[0]
-            p = _p_of_line(A, at, past, weights, now, known, typical)
-            found = np.maximum(found, p)
+            p, squares = _p_of_line(A, at, past, weights, now, known, typical)
+            degrees = len(sizes) - degree - 1
+            gained = stats.f.sf(degrees * (before / np.maximum(squares, 1e-12) - 1), 1, degrees)
+            found = np.where(gained < _A_TREND, np.maximum(found, p), found)
+            before = squares
     return found
 
 
@@ -67,12 +72,13 @@ def _p_of_line(
     now: np.ndarray,
     known: float,
     typical: float,
-) -> np.ndarray:
-    """Return the p-values of new values by weighted least squares on the past."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return p-values of new values by weighted least squares, and the squares left of the past."""
     inverse = np.linalg.inv(A.T @ (A * weights[:, None]))
     fit = inverse @ (A.T @ (past * weights[:, None]))
     left = past - A @ fit
     degrees = len(past) - A.shape[1]
-    variance = np.maximum((weights[:, None] * left**2).sum(axis=0) / degrees, 1 / typical)
+    squares = (weights[:, None] * left**2).sum(axis=0)
+    variance = np.maximum(squares / degrees, 1 / typical)
     spread = np.sqrt(variance * (1 / known + at @ inverse @ at))
-    return np.asarray(2 * stats.t.sf(np.abs(now - at @ fit) / spread, degrees))
+    return 2 * stats.t.sf(np.abs(now - at @ fit) / spread, degrees), squares
