@@ -164,7 +164,7 @@ def prepare_refresh(
     assert times is not None  # noqa: S101 - as above
     if len(times) == 0:
         return _too_new(champion, timedelta(0))
-    new = timedelta(microseconds=max(int(times.max()) - until, 0)) + _rounding(times)
+    new = timedelta(microseconds=max(int(times.max()) - until, 0))
     holdout = refresh_holdout(workload, span, new)
     if holdout is None:
         return _too_new(champion, new)
@@ -194,7 +194,7 @@ def _since(until: int, window: Window) -> timedelta:
 
 
 def _rounding(times: np.ndarray) -> timedelta:
-    """Return the usual time between rows: the last of a day's rows stands for its end."""
+    """Return the usual time between rows: each stands for the time until the next."""
     return (
         timedelta(microseconds=int(np.median(np.diff(times)))) if len(times) > 1 else _MICROSECOND
     )
