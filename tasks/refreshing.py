@@ -152,14 +152,25 @@ def prepare_refresh(
         The moment it is meant for, UTC.
     """
     window, until = history_window(workload, history, as_of), champion.until or 0
+    span = window.end - window.start
+    held = refresh_holdout(workload, span, _since(until, window))
+    if held is None:
+        return _too_new(champion, _since(until, window))
+    if history.span is not None:
+        # What judges comes on top: both models, judged and served, are fitted on the whole history.
+        window = Window(start=window.start - held, end=window.end)
     snapshot = prepare_snapshot(workload, window)
     times = times_of(snapshot.table(), workload)
     assert times is not None  # noqa: S101 - as above
-    new_rows = int((times > until).sum())
-    new = timedelta(microseconds=max(int(times.max()) - until, 0)) if len(times) else timedelta(0)
-    holdout = refresh_holdout(workload, window.end - window.start, new + _rounding(times))
+    if len(times) == 0:
+        return _too_new(champion, timedelta(0))
+    new = timedelta(microseconds=max(int(times.max()) - until, 0))
+    holdout = refresh_holdout(workload, span, new)
     if holdout is None:
         return _too_new(champion, new)
+    # Where the history is shorter than what is new, as many a day as there are in it.
+    reach = timedelta(microseconds=int(np.ptp(times))) + _rounding(times)
+    new_rows = round(int((times > until).sum()) * max(new / reach, 1.0))
     needed = workload.retraining.min_new_rows
     if new_rows < needed:
         words = f"{new_rows} labelled rows are newer than {champion.label}; {needed} wanted"
@@ -183,7 +194,7 @@ def _since(until: int, window: Window) -> timedelta:
 
 
 def _rounding(times: np.ndarray) -> timedelta:
-    """Return the usual time between rows: the last of a day's rows stands for its end."""
+    """Return the usual time between rows: each stands for the time until the next."""
     return (
         timedelta(microseconds=int(np.median(np.diff(times)))) if len(times) > 1 else _MICROSECOND
     )

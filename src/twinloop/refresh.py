@@ -109,21 +109,29 @@ def main_recipe(winner: CandidateResult, predictor: Predictor | None = None) -> 
 
 
 def aged(recipe: Recipe, history: History, before: History | None = None) -> Recipe:
-    """Return a recipe whose rows age as a history has it.
+    """Return a recipe that is fitted on a history: as far back, its rows ageing so.
 
     Parameters
     ----------
     recipe
-        Where the history says nothing its own half-life stays, as tuning has found it.
+        Where the history says nothing its own half-life stays, as tuning has found it, and so does
+        how far back it reaches where that is less.
     history
         Which rows are fitted.
     before
-        The history the recipe was fitted on last: a half-life that came from there goes with it.
+        The history the recipe was fitted on last: what came from there goes with it.
     """
     own = recipe.half_life
     if before is not None and before.half_life is not None and own == before.half_life:
         own = None
-    return recipe.model_copy(update={"half_life": history.half_life or own})
+    spans = [recipe.recent, history.span]
+    if before is not None and before.span == recipe.recent:
+        spans = [history.span]
+    changes = {
+        "half_life": history.half_life or own,
+        "recent": min((span for span in spans if span is not None), default=None),
+    }
+    return recipe.model_copy(update=changes)
 
 
 def aged_result(

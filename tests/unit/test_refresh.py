@@ -82,6 +82,16 @@ def test_a_half_life_of_a_history_goes_with_it() -> None:
     assert aged(once, plain, before=short).half_life is None
 
 
+def test_a_history_bounds_how_far_back_a_recipe_reaches() -> None:
+    """What tuning found stays where it is less; the span of the last history goes with it."""
+    short, long = History(span=20 * DAY), History(span=90 * DAY)
+    assert aged(Recipe(candidate="linear"), long).recent == 90 * DAY
+    assert aged(Recipe(candidate="linear", recent=30 * DAY), long).recent == 30 * DAY
+    once = aged(Recipe(candidate="linear"), short)
+    assert aged(once, long, before=short).recent == 90 * DAY
+    assert aged(once, History(span=None), before=short).recent is None
+
+
 def test_members_of_an_ensemble_age_together_and_nobody_joins() -> None:
     """Each has its own settings still, and the pool is the members."""
     made = Recipe(candidate="forest", params={"max_depth": 3})
