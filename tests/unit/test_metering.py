@@ -244,7 +244,7 @@ def test_steps_are_timed_by_name() -> None:
             doze.fn(0)
     seconds = meter.usage().task_seconds
     assert list(seconds) == ["doze"]
-    assert seconds["doze"] == pytest.approx(0.15, abs=0.05)
+    assert 0.15 <= seconds["doze"] < 1.0
     assert doze.fn(0.01) == 100.0
 
 
