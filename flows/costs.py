@@ -34,28 +34,28 @@ def costs(
     name = read_workload_name(workload, var) if workload else None
     quiet()
     from flows import costs_report
-    from tasks import accounting
+    from tasks import bookkeeping
     from tasks.settings import load_workload
     from twinloop.errors import WorkloadError
 
     if export is not None:
-        accounting.refuse_other_formats(export)
+        bookkeeping.refuse_other_formats(export)
     if name is None:
         if html is not None or json is not None:
             option = "--html" if html is not None else "--json"
             raise WorkloadError(f"{option} is the account of one workload, and none is named.")
         if export is not None:
-            costs_report.exported(accounting.export_runs(None, export))
+            costs_report.exported(bookkeeping.export_runs(None, export))
             return
-        costs_report.totals(accounting.read_totals())
+        costs_report.totals(bookkeeping.read_totals())
         return
     spec = load_workload(name)
     if export is not None:
-        costs_report.exported(accounting.export_runs([spec.experiment], export))
+        costs_report.exported(bookkeeping.export_runs([spec.experiment], export))
         return
     if html is not None:
-        costs_report.written(accounting.write_page(spec, html))
+        costs_report.written(bookkeeping.write_page(spec, html))
         return
-    account = accounting.read_account(spec)
-    costs_report.costs(account, accounting.read_bounds(spec))
+    account = bookkeeping.read_account(spec)
+    costs_report.costs(account, bookkeeping.read_bounds(spec))
     write_result(json, account)
