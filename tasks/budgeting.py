@@ -13,8 +13,8 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run as this_run
 from pydantic import ValidationError
 
-from tasks.bookkeeping import read_month
 from tasks.announcing import drift_resource
+from tasks.bookkeeping import read_month
 from tasks.ledger import read_entries
 from tasks.showing import show_words
 from tasks.tracking import TrackedRun
