@@ -104,7 +104,7 @@ class StorageError(TwinloopError):
 class BudgetError(TwinloopError):
     """A budget is spent."""
 
-    code = "TL600"
+    code = "TL610"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
