@@ -104,7 +104,7 @@ class StorageError(TwinloopError):
 class BudgetError(TwinloopError):
     """A budget is spent."""
 
-    code = "TL610"
+    code = "TL600"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -119,7 +119,7 @@ def test_a_month_that_is_spent_refuses_a_training_and_says_by_what(
     with pytest.raises(BudgetError, match=r"budget.training.month.money") as refused:
         train_model("city", as_of=NOW + DAY)
     said = str(refused.value)
-    assert "TL610" in said
+    assert "TL600" in said
     assert "of kind training" in said
     assert "train city 2026-02-15" in said or "try" in said
     assert "Raise budget.training.month.money" in said
