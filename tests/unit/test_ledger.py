@@ -282,3 +282,25 @@ def test_the_newest_runs_are_listed_first(store: Store) -> None:
     assert [r.kind for r in found] == ["inference", "training", "inference"]
     (only,) = recent_runs(load_workload("bikes"), 5, "monitoring").runs
     assert only.name == "monitoring 6"
+
+
+def test_the_command_shows_writes_and_exports(store: Store, tmp_path: Path) -> None:
+    """As a person types it: tables, the page, a table for other tools, the sums of all."""
+    from typer.testing import CliRunner
+
+    from flows.cli import app
+
+    page, table = tmp_path / "costs.html", tmp_path / "runs.csv"
+    for arguments, said in (
+        (["costs", "bikes"], "v2 linear"),
+        (["costs", "bikes", "--html", str(page)], "the page:"),
+        (["costs", "--export", str(table)], "13 runs, 33 columns"),
+        (["costs"], "What workloads cost"),
+        (["runs", "bikes", "--limit", "3"], "the newest 3 runs"),
+    ):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert said in result.output
+    assert page.is_file()
+    assert table.is_file()
+    assert CliRunner().invoke(app, ["costs", "--html", str(page)]).exit_code == 1
