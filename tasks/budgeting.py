@@ -31,7 +31,7 @@ from twinloop.budget import (
     refusal_words,
     spent_limits,
 )
-from twinloop.costs import bill
+from twinloop.costs import price
 from twinloop.errors import BudgetError, ServiceError
 from twinloop.ledger import Entry
 from twinloop.logplan import LogItem, Metric, Tag
@@ -116,8 +116,8 @@ def refuse_over_budget() -> None:
 
 def used_by(run: TrackedRun) -> Amounts:
     """Return what a run has used until now, with the runs it contains."""
-    used, prices = run.meter.usage(), run.workload.prices
-    found = bill(used.total_wall_seconds, used.total_cpu_seconds, used.peak_bytes, prices)
+    used = run.meter.so_far()
+    found = price(used.total, run.workload.prices, measured=bool(used.cpu_energy))
     return Amounts(found.money, found.energy_kwh, used.total_wall_seconds / 60)
 
 

@@ -20,7 +20,20 @@ from twinloop.workload_file import parse_workload
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 WORKLOADS = sorted((ROOT / "data" / "workloads").glob("*.yaml"))
-COMMANDS = typer.main.get_group(app).commands
+# The command of a group that need not be named is known by the name of the group.
+UNNAMED = "show"
+
+
+def commands() -> dict[str, Any]:
+    """List all commands by the words that call them."""
+    found = {}
+    for name, one in typer.main.get_group(app).commands.items():
+        for inner, command in getattr(one, "commands", {UNNAMED: one}).items():
+            found[name if inner == UNNAMED else f"{name} {inner}"] = command
+    return found
+
+
+COMMANDS = commands()
 ERRORS = [
     found
     for found in vars(errors).values()

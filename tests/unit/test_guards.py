@@ -16,7 +16,7 @@ WORKLOAD = Workload.model_validate(
         "task": "regression",
         "source": {"kind": "files", "path": "x"},
         "target": "y",
-        "retraining": {"cooldown": "7d", "min_new_rows": 100, "budget": 2.0},
+        "retraining": {"min_new_rows": 100},
     }
 )
 
