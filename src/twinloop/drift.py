@@ -16,8 +16,9 @@ from twinloop.window import Window
 
 # Share of a past window's rows below which a window is too young to be compared.
 _ENOUGH = 0.5
-# Windows of the past that are this far from each other differ in time itself: a month, a date.
-_CLOCK = 0.5
+# Windows of the past that are this far from the others differ in time itself: a month, a date. Half
+# a year of temperatures is at 0.5 or so, which is a season and can drift.
+_CLOCK = 0.75
 # Rows of a window below which nothing is said of all columns together.
 _FEW_ROWS = 100
 _WIDTH = float(stats.norm.ppf(0.975))
