@@ -4,7 +4,7 @@ Twinloop profiles rows batch by batch while they are scored, which has read, enc
 already. So two things are measured: what drift checks add (counting, sampling, the check), and all
 of it by itself, Parquet, encoding and hashing included, as if nothing were scored. The past is
 profiled anew in both, which a user does once, at training. Evidently gets both tables in
-memory, where it wants them, and the data drift preset by its defaults, in an environment of its own.
+memory, where it wants them, and the data drift preset by its defaults, in its own environment.
 Each runs in a process of its own; CPU seconds are of all threads, imports left out, memory is the
 largest of the process.
 

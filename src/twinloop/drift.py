@@ -16,12 +16,11 @@ from twinloop.window import Window
 
 # Share of a past window's rows below which a window is too young to be compared.
 _ENOUGH = 0.5
-# Windows of the past that are this far from each other differ in time itself: a month, a date.
-_CLOCK = 0.5
+# Windows of the past that are this far from the others differ in time itself: a month, a date. Half
+# a year of temperatures is at 0.5 or so, which is a season and can drift.
+_CLOCK = 0.75
 # Rows of a window below which nothing is said of all columns together.
 _FEW_ROWS = 100
-# Cells of a column that has but one bin between its outermost ones.
-_FEW_CELLS = 5
 _WIDTH = float(stats.norm.ppf(0.975))
 # Names of what is checked beside the columns.
 TOGETHER, QUARANTINE = "all columns together", "quarantined rows"
@@ -189,21 +188,15 @@ def _p_of_column(
     typical = float(np.median(sizes)) if len(sizes) else float(now.sum())
     scores = learn_scores(then, is_coded, typical)
     before = past.copy()
-    # What no other window had would have been new, had the model not seen this one.
-    only = (past == then) & (past > 0)
-    only[:, -2:] = False
-    alone = (past * only).sum(axis=1, keepdims=True)
     if is_coded:
-        before[:, -1:] += alone
+        # A level that no other window had would have been new, had the model not seen this one.
+        only = (past == then) & (past > 0)
+        only[:, -2:] = False
+        before[:, -1] += (past * only).sum(axis=1)
         before[only] = 0.0
     sizes = sizes if len(sizes) else then.sum()[None]
     old = scores.of(before if len(before) else then[None])
     new = scores.of(now[None])
-    if not is_coded and len(past) and len(now) > _FEW_CELLS:
-        # The first and the last bin hold what lies outside of all training rows.
-        old = np.hstack([old, angles(alone, sizes[:, None])])
-        outside = angles(now[None, [0]] + now[None, [-3]], now.sum()[None, None])
-        new = np.hstack([new, outside])
     p = ordinary.p_values(old, sizes, new[0], float(now.sum()), ahead)
     return float(min(1.0, p.min() * len(p))) if len(p) else 1.0
 

@@ -10,7 +10,7 @@ _GUESS = 0.1
 # Windows of the past that it takes to tell a mean, a line, and a curve.
 _NEEDED = (FEW, 8, 12)
 # A trend that chance makes of windows alike less often than this is one.
-_A_TREND = 0.05
+_A_TREND = 0.2
 
 
 def p_values(
@@ -19,9 +19,10 @@ def p_values(
     """Return the chance of numbers as far off, if the window were one more like those of the past.
 
     A prediction interval for one new value, by Student's t: around the mean of the past, around a
-    straight line through it that goes on, and around a curve, where these fit the past clearly
-    better; the largest chance counts, so what goes on as it went is no surprise. The variance between windows is held to be no less than that
-    of their rows, and a window of more rows than usual is given no less of it.
+    straight line through it that goes on, and around a curve, where these fit the past better. The
+    largest chance counts, so what goes on as it went is no surprise. The variance between windows
+    is held to be no less than that of their rows, and a window of more rows than usual is given no
+    less of it.
 
     Parameters
     ----------
