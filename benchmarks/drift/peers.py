@@ -33,8 +33,8 @@ def main() -> None:
 
 def speed(place: Path) -> None:
     """Run Evidently's preset once; print CPU seconds and the largest memory in megabytes."""
-    from evidently import Report  # type: ignore[import-not-found]
-    from evidently.presets import DataDriftPreset  # type: ignore[import-not-found]
+    from evidently import Report
+    from evidently.presets import DataDriftPreset
 
     then, now = (
         pd.read_parquet(place / f"0_{side}.parquet").drop(columns="window")
@@ -49,8 +49,8 @@ def speed(place: Path) -> None:
 
 def evidently(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, bool]:
     """Apply the data drift preset: half of the columns, or any column."""
-    from evidently import Report  # type: ignore[import-not-found]
-    from evidently.presets import DataDriftPreset  # type: ignore[import-not-found]
+    from evidently import Report
+    from evidently.presets import DataDriftPreset
 
     found: Any = Report([DataDriftPreset()]).run(now, then).dict()
     drifted = next(
@@ -66,7 +66,7 @@ def evidently(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, bool]:
 
 def nannyml(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, bool]:
     """Apply the univariate calculator, in chunks of a window's rows."""
-    import nannyml as nml  # type: ignore[import-not-found]
+    import nannyml as nml
 
     calculator = nml.UnivariateDriftCalculator(column_names=list(now), chunk_size=len(now))
     found = calculator.fit(then).calculate(now).to_df()

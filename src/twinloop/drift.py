@@ -94,7 +94,8 @@ def compare_profiles(
         past = np.array([_cells(w.columns[i]) for w in reversed(reference.windows)])
         past = past.reshape(-1, len(then))
         is_coded = not reference.binning.columns[i].edges
-        p_raw.append(_p_of_column(then, past, sizes, now, is_coded, ahead))
+        means = _means(reference, current, i)
+        p_raw.append(_p_of_column(then, past, sizes, now, is_coded, ahead, means))
         effects.append(effect(then, now))
     outputs = len(current.columns) - len(reference.importance)
     checked = [c.name for c in current.columns]
@@ -174,6 +175,23 @@ def _cells(column: ColumnProfile) -> np.ndarray:
     return np.array([*column.counts, column.missing, column.new], np.float64)
 
 
+def _means(reference: Reference, current: Profile, i: int) -> np.ndarray:
+    """Return the means of a quantity's windows, the newest last: shape (n_windows + 1, 0 or 1).
+
+    Ranks end where the training rows end; means tell by how far they were left behind. They are in
+    standard deviations of the training rows, missing ones at the mean.
+    """
+    grid, whole = reference.binning.grid(i), reference.whole.columns[i]
+    columns = [*(w.columns[i] for w in reversed(reference.windows)), current.columns[i]]
+    known = sum(whole.counts)
+    variance = known * whole.squares - whole.total**2
+    if grid is None or variance <= 0:
+        return np.empty((len(columns), 0))
+    middle, deviation = whole.total / known, float(np.sqrt(variance)) / known
+    means = [(c.total / sum(c.counts) if any(c.counts) else middle) - middle for c in columns]
+    return np.array(means)[:, None] / deviation
+
+
 def _p_of_column(
     then: np.ndarray,
     past: np.ndarray,
@@ -181,6 +199,7 @@ def _p_of_column(
     now: np.ndarray,
     is_coded: bool,
     ahead: float,
+    means: np.ndarray,
 ) -> float:
     """Return the smallest p-value of a column's scores, times how many there are (Bonferroni)."""
     if len(past) >= ordinary.FEW and np.median(divergence(then - past, past)) >= _CLOCK**2:
@@ -197,6 +216,8 @@ def _p_of_column(
     sizes = sizes if len(sizes) else then.sum()[None]
     old = scores.of(before if len(before) else then[None])
     new = scores.of(now[None])
+    if len(past):
+        old, new = np.hstack([old, means[:-1]]), np.hstack([new, means[-1:]])
     p = ordinary.p_values(old, sizes, new[0], float(now.sum()), ahead)
     return float(min(1.0, p.min() * len(p))) if len(p) else 1.0
 

@@ -11,6 +11,8 @@ _GUESS = 0.1
 _NEEDED = (FEW, 8, 12)
 # A trend that chance makes of windows alike less often than this is one.
 _A_TREND = 0.2
+# How much further than in all the past a trend may carry a number, in what it went then.
+_FURTHER = 0.5
 
 
 def p_values(
@@ -20,9 +22,9 @@ def p_values(
 
     A prediction interval for one new value, by Student's t: around the mean of the past, around a
     straight line through it that goes on, and around a curve, where these fit the past better. The
-    largest chance counts, so what goes on as it went is no surprise. The variance between windows
-    is held to be no less than that of their rows, and a window of more rows than usual is given no
-    less of it.
+    largest chance counts, so what goes on as it went is no surprise, as long as it does not go half
+    as far again as in all the past. The variance between windows is held to be no less than that of
+    their rows, and a window of more rows than usual is given no less of it.
 
     Parameters
     ----------
@@ -62,7 +64,16 @@ def p_values(
             gained = stats.f.sf(degrees * (before / np.maximum(squares, 1e-12) - 1), 1, degrees)
             found = np.where(gained < _A_TREND, np.maximum(found, p), found)
             before = squares
-    return found
+            variance = np.maximum(squares / degrees, 1 / typical) * (1 / known + 1 / len(sizes))
+    return np.minimum(found, _p_beyond(past, now, variance, degrees))
+
+
+def _p_beyond(past: np.ndarray, now: np.ndarray, variance: np.ndarray, degrees: int) -> np.ndarray:
+    """Return the chance of values that have gone further than any trend of the past may carry."""
+    low, high = past.min(axis=0), past.max(axis=0)
+    reach = _FURTHER * (high - low)
+    beyond = np.maximum(now - (high + reach), (low - reach) - now)
+    return np.where(beyond > 0, 2 * stats.t.sf(beyond / np.sqrt(variance), degrees), 1.0)
 
 
 def _p_of_line(
