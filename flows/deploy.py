@@ -32,7 +32,7 @@ from flows.retrain_model import retrain_model
 from flows.score_batch import score_batch
 from flows.train_model import train_model
 from flows.watch_drift import watch_drift
-from tasks.announcing import DRIFT_EVENT, automation_name, drift_resource
+from tasks.announcing import DRIFT_EVENT, LABELS_EVENT, automation_name, drift_resource
 from tasks.stack import WORK_POOL
 from twinloop.workload import Workload
 
@@ -167,9 +167,9 @@ def _automate(client: SyncPrefectClient, workload: Workload, retraining: UUID) -
     }
     Automation(
         name=name,
-        description=f"Starts retrain-model/{workload.name} on the event {DRIFT_EVENT}.",
+        description=f"Starts retrain-model/{workload.name} on {DRIFT_EVENT} or {LABELS_EVENT}.",
         trigger=EventTrigger(
-            expect={DRIFT_EVENT},
+            expect={DRIFT_EVENT, LABELS_EVENT},
             match={"prefect.resource.id": drift_resource(workload)},
             posture=Posture.Reactive,
             threshold=1,

@@ -109,12 +109,12 @@ def replay_tick(sandbox: str, policy: Policy, now: datetime, step: timedelta, *,
         decision = watch_drift(sandbox, now)
         seen = {
             "decision": decision.action,
-            "reason": decision.reasons[0],
+            "reason": decision.reason,
             "drifted": decision.drifted,
         }
         tick = tick.model_copy(update=seen)
-        if decision.action == "retrain":
-            result = retrain_model(sandbox, now, decision.reasons[0])
+        if decision.calls:
+            result = retrain_model(sandbox, now, decision.reason)
     elif due:
         result = train_model(sandbox, as_of=now)
     if result is None:

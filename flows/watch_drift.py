@@ -36,7 +36,7 @@ def watch_drift(workload: str, as_of: datetime | None = None) -> Decision:
         run.log([Tag("twinloop.version", champion.version)])
         decision = check_drift(spec, champion, moment, run)
         decision = review_promotion(spec, champion, decision, moment, run)
-        if decision.action == "retrain" and spec.retraining.on == "drift":
+        if decision.calls and spec.retraining.on == "drift":
             announce(spec, decision, moment, run)
     publish_costs(spec, run)
     return decision

@@ -20,6 +20,8 @@ from twinloop.decision import Decision
 from twinloop.workload import Workload
 
 DRIFT_EVENT = "twinloop.drift.detected"
+# Nothing has drifted that hurts; what newer rows would bring is asked all the same.
+LABELS_EVENT = "twinloop.labels.arrived"
 ROLLBACK_EVENT = "twinloop.champion.rolled_back"
 _RUN_ID = re.compile("[0-9a-f]{32}")
 
@@ -41,7 +43,7 @@ def announce(workload: Workload, decision: Decision, as_of: datetime, run: Track
         return
     automation = _automation(workload)
     event = emit_event(
-        event=DRIFT_EVENT,
+        event=DRIFT_EVENT if decision.action == "retrain" else LABELS_EVENT,
         resource={
             "prefect.resource.id": drift_resource(workload),
             "prefect.resource.name": workload.id,
@@ -59,7 +61,7 @@ def announce(workload: Workload, decision: Decision, as_of: datetime, run: Track
         payload={
             "workload": workload.id,
             "as_of": as_of.isoformat(),
-            "reason": decision.reasons[0],
+            "reason": decision.reason,
             # The check that found it: however often it is told, one retraining follows.
             "cause": run.run_id,
         },
@@ -69,7 +71,7 @@ def announce(workload: Workload, decision: Decision, as_of: datetime, run: Track
             "the event": url_for("received-event", event.id, occurred=event.occurred.date()),
             "the automation that answers it": url_for("automation", automation),
         }
-        show_links(workload, "Drift calls for a retraining", links)
+        show_links(workload, "What calls for a retraining", links)
 
 
 def announce_rollback(

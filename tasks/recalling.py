@@ -40,11 +40,13 @@ def circumstances(
     as_of = run.as_of
     trained = [v.trained_at for v in versions(workload) if v.trained_at <= as_of]
     calls, last = calls_before(past, decision.cause, trained, champion.version)
+    called = [w.as_of for w in past if w.called]
     return Circumstances(
         since_training=as_of - max(trained) if trained else None,
         new_rows=_new_rows(workload, champion, as_of),
         calls=calls,
         since_call=as_of - last.as_of if last else None,
+        since_any=as_of - max(called) if called else None,
         worsened=_worsened(decision, last, METRICS[workload.metric]),
         spent=_spent_budgets(workload),
     )

@@ -71,9 +71,8 @@ def check_drift(
     known = _expectation(workload, champion, loaded, profile, labelled, past, as_of)
     share = profile.quarantined / max(profile.read, 1)
     decision = decide(features, harm, share, workload, known)
-    if decision.action == "retrain":
-        found = circumstances(workload, champion, decision, past, run)
-        decision = guarded(decision, found, workload)
+    found = circumstances(workload, champion, decision, past, run)
+    decision = guarded(decision, found, workload)
     run.rows = profile.rows
     run.log(plan_decision(decision, workload.metric))
     run.log(plan_watched(Tag("twinloop.version", champion.version), losses, labelled))

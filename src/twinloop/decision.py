@@ -5,7 +5,7 @@ from typing import Literal
 from twinloop.drift import QUARANTINE, FeatureDrift
 from twinloop.estimate import Estimate
 from twinloop.evaluation import METRICS
-from twinloop.guards import Circumstances, holds
+from twinloop.guards import Circumstances, holds, probes
 from twinloop.harm import Harm, assess_harm
 from twinloop.profile import MATTERS, PREDICTION
 from twinloop.vocabulary import Frozen
@@ -14,6 +14,7 @@ from twinloop.workload import Workload
 __all__ = ["Action", "Decision", "Expectation", "Harm", "assess_harm", "decide", "guarded"]
 
 Action = Literal["fine", "watch", "retrain"]
+NEW_LABELS = "new labels"
 
 
 class Expectation(Frozen):
@@ -60,7 +61,8 @@ class Decision(Frozen):
     Attributes
     ----------
     cause
-        What speaks for a retraining: ``labels``, ``reached``, ``drift: ...`` or ``estimate``.
+        What speaks for a retraining: ``labels``, ``reached``, ``drift: ...`` or ``estimate``; where
+        nothing does, ``new labels`` if it is time to ask whether a refresh would help.
     held
         The guard that holds it back; empty where none does.
     """
@@ -77,6 +79,16 @@ class Decision(Frozen):
     def drifted(self) -> tuple[str, ...]:
         """Names of the columns that drifted."""
         return tuple(f.column for f in self.features if f.drifted)
+
+    @property
+    def reason(self) -> str:
+        """What counts most: the first of the reasons, or the last where only it calls."""
+        return self.reasons[-1 if self.cause == NEW_LABELS else 0]
+
+    @property
+    def calls(self) -> bool:
+        """Whether a retraining is to follow, be it that it only probes what it would bring."""
+        return self.action == "retrain" or self.cause == NEW_LABELS
 
 
 def decide(
@@ -133,8 +145,18 @@ def _cause(harm: Harm | None, telling: list[FeatureDrift], *, worse: bool) -> st
 
 
 def guarded(decision: Decision, found: Circumstances, workload: Workload) -> Decision:
-    """Return the decision with the guard that holds a retraining back: it becomes a watch."""
-    held = holds(decision.cause, found, workload) if decision.action == "retrain" else ""
+    """Return the decision as circumstances leave it.
+
+    A guard that holds a retraining back makes it a watch. Where none is called for, labels that
+    have come since the last are reason enough to ask, for the price of a fit, what one would bring.
+    """
+    if decision.action != "retrain":
+        why = probes(found, workload) if decision.harm is not None else ""
+        if not why:
+            return decision
+        reasons = (*decision.reasons, why)
+        return decision.model_copy(update={"cause": NEW_LABELS, "reasons": reasons})
+    held = holds(decision.cause, found, workload)
     if not held:
         return decision
     reasons = (*decision.reasons, f"no retraining now, {held}")

@@ -23,6 +23,8 @@ class Circumstances(Frozen):
         How often the same cause has had its retraining, in a row.
     since_call
         Since the last of them.
+    since_any
+        Since the last call, whatever its cause and whatever came of it.
     worsened
         The error now, as a multiple of that at the last of them.
     spent
@@ -33,6 +35,7 @@ class Circumstances(Frozen):
     new_rows: int | None = None
     calls: int = 0
     since_call: timedelta | None = None
+    since_any: timedelta | None = None
     worsened: float | None = None
     spent: str = ""
 
@@ -63,6 +66,26 @@ def holds(cause: str, found: Circumstances, workload: Workload) -> str:
     if found.spent:
         return f"budget: {found.spent}"
     return ""
+
+
+def probes(found: Circumstances, workload: Workload) -> str:
+    """Return why it is time to ask what a refresh would bring, in words; empty if it is not.
+
+    It takes one fit to know. Where a refresh is out of the question the answer would be a search,
+    which nobody called for.
+    """
+    rules = workload.retraining
+    if rules.probe_after is None or rules.search == "always" or workload.split != "time":
+        return ""
+    if found.spent or found.new_rows is None or found.new_rows < rules.min_new_rows:
+        return ""
+    since = [s for s in (found.since_training, found.since_any) if s is not None]
+    if not since or min(since) < rules.probe_after:
+        return ""
+    return (
+        f"{found.new_rows} labelled rows are newer than the champion's: a fit of its recipe on "
+        "them tells whether a refresh pays"
+    )
 
 
 def _same_cause(cause: str, found: Circumstances, wait: timedelta) -> str:

@@ -81,6 +81,11 @@ class Retraining(Frozen):
     min_new_rows: int = Field(
         60, ge=1, description="Labelled rows newer than the champion's that a retraining needs"
     )
+    probe_after: Duration | None = Field(
+        timedelta(days=14),
+        description="Time since the last call for a retraining after which new labels alone are "
+        "reason to ask what a refresh would bring; none: they never are",
+    )
     search: Literal["auto", "always", "never"] = Field(
         "auto",
         description="When all candidates compete again: auto: where a refresh will not do",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Self
 
-from twinloop.decision import Decision, Expectation
+from twinloop.decision import NEW_LABELS, Decision, Expectation
 from twinloop.estimate import Check
 from twinloop.harm import Period
 from twinloop.vocabulary import Frozen
@@ -48,6 +48,11 @@ class Watch(Frozen):
     checked_variance: float | None = None
     rows: int = 0
     loss: Period | None = None
+
+    @property
+    def called(self) -> bool:
+        """Whether a retraining was to follow."""
+        return self.action == "retrain" or self.cause == NEW_LABELS
 
     @property
     def missed(self) -> bool:

@@ -5,20 +5,20 @@ from typing import Any
 
 import pytest
 
-from twinloop.decision import Decision, guarded
-from twinloop.guards import Circumstances, holds
+from twinloop.decision import NEW_LABELS, Decision, Harm, guarded
+from twinloop.guards import Circumstances, holds, probes
 from twinloop.workload import Workload
 
 DAY = timedelta(days=1)
-WORKLOAD = Workload.model_validate(
-    {
-        "name": "w",
-        "task": "regression",
-        "source": {"kind": "files", "path": "x"},
-        "target": "y",
-        "retraining": {"min_new_rows": 100},
-    }
-)
+KEYS = {
+    "name": "w",
+    "task": "regression",
+    "source": {"kind": "files", "path": "x"},
+    "target": "y",
+    "retraining": {"min_new_rows": 100},
+}
+WORKLOAD = Workload.model_validate(KEYS)
+TIMED = Workload.model_validate(KEYS | {"time": "at"})
 
 
 def held(_cause: str = "labels", **found: Any) -> str:
@@ -79,3 +79,41 @@ def test_a_held_retraining_is_a_watch_that_says_why() -> None:
     fine = Decision(action="fine", reasons=(), features=())
     assert guarded(fine, found, WORKLOAD) is fine
     assert guarded(wanted, Circumstances(), WORKLOAD) is wanted
+
+
+@pytest.mark.parametrize(
+    ("found", "asks"),
+    [
+        ({}, True),
+        ({"since_any": 14 * DAY}, True),
+        ({"since_any": 13 * DAY}, False),
+        ({"since_training": 13 * DAY}, False),
+        ({"since_training": None}, False),
+        ({"new_rows": 99}, False),
+        ({"new_rows": None}, False),
+        ({"spent": "1 of 1 EUR"}, False),
+    ],
+)
+def test_new_labels_alone_ask_what_a_refresh_would_bring(found: dict[str, Any], asks: bool) -> None:
+    """Every two weeks, where enough is new and anything may be spent; the decision stays fine."""
+    harm = Harm(
+        metric="rmse", expected=1, realised=1, p_value=1, n_rows=9, n_blocks=3, harmful=False
+    )
+    fine = Decision(action="fine", reasons=("as promised",), features=(), harm=harm)
+    known = Circumstances.model_validate({"since_training": 20 * DAY, "new_rows": 100} | found)
+    after = guarded(fine, known, TIMED)
+    assert (after.action, after.calls, after.cause == NEW_LABELS) == ("fine", asks, asks)
+    assert ("100 labelled rows are newer" in after.reason) is asks
+
+
+def test_who_gets_a_search_or_has_no_labels_does_not_ask() -> None:
+    """A probe is no way to a search, nor is there one without labels or without time."""
+    known = Circumstances(since_training=20 * DAY, new_rows=100)
+    fine = Decision(action="fine", reasons=(), features=())
+    assert not guarded(fine, known, TIMED).calls
+    assert probes(known, TIMED)
+    rules = {"search": "always"}, {"probe_after": None}
+    for rule in rules:
+        retraining = TIMED.retraining.model_copy(update=rule)
+        assert not probes(known, TIMED.model_copy(update={"retraining": retraining}))
+    assert not probes(known, WORKLOAD)
