@@ -8,7 +8,7 @@ export TWINLOOP_HOME := $(CURDIR)
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench accuracy up lock clean
+.PHONY: help install run test test-all lint format bench accuracy up lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,8 +26,13 @@ run: install ## Replay a simulated year through both loops (about two minutes)
 	$(BIN)/twinloop replay bikes --flows
 
 # A file of tests stays with one process: its servers are started once.
-test: install ## Run all tests
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test: install ## Run the tests but the slow ones (about a quarter of an hour on two cores)
+	$(PYTEST) -m "not slow"
+
+test-all: install ## Run all tests: kills and outages, fuzzing, PostgreSQL too
+	$(PYTEST)
 
 lint: install ## Check style, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -185,11 +185,11 @@ def test_a_failed_run_has_a_bill_and_no_accuracy(store: Store) -> None:
     assert lines[store.of("training")[0].info.run_id].startswith("rmsle ")
 
 
-def test_what_was_there_already_costs_less(store: Store) -> None:
+def test_what_was_there_already_leaves_nothing_behind(store: Store) -> None:
     """A reused window or snapshot has a bill as any other, and leaves nothing behind."""
     first, again, _ = store.of("inference")
     assert first.data.metrics["cost/stored_mb"] > 0 == again.data.metrics["cost/stored_mb"]
-    assert first.data.metrics["cost/money"] > again.data.metrics["cost/money"] > 0
+    assert again.data.metrics["cost/money"] > 0
     assert again.data.metrics["accuracy/known"] == 1
     first, again = store.of("preparation")
     assert first.data.metrics["cost/stored_mb"] > 0 == again.data.metrics["cost/stored_mb"]

@@ -38,7 +38,7 @@ target: target
 training: {folds: 2, candidates: [baseline, linear]}
 """
 
-pytestmark = pytest.mark.usefixtures("prefect")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
 
 
 def trained(name: str, candidate: CandidateName = "linear") -> str:

@@ -29,6 +29,8 @@ from twinloop.errors import TwinloopError
 from twinloop.tables import convert
 from twinloop.window import Window
 
+pytestmark = pytest.mark.slow
+
 FUZZED = WORKLOAD.replace("quarantine_limit: 0.2", "quarantine_limit: 1, explanations: 1").replace(
     "batch_rows: 50, part_rows: 50", "batch_rows: 3, part_rows: 5"
 )

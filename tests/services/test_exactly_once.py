@@ -17,6 +17,8 @@ from tasks.settings import load_workload
 from tasks.verifying import verify_published
 from tests.windows import PART_ROWS, ROWS, dirty_orders, files, make_home
 
+pytestmark = pytest.mark.slow
+
 KILLS = 100
 
 

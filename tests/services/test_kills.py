@@ -14,6 +14,8 @@ import pytest
 
 from tests.stacks import Stack, bring_up, call, make_home, running, tags_of, until
 
+pytestmark = pytest.mark.slow
+
 # Slow enough to be killed in the middle: many small fits, and one row a batch.
 WORKLOAD = """
 name: city
