@@ -18,6 +18,7 @@ from twinloop.budget import Limit
 from twinloop.cost_words import (
     account_words,
     bound_words,
+    many,
     number,
     payback_words,
     period_name,
@@ -48,7 +49,7 @@ def runs(found: Runs) -> None:
     """Print runs with accuracy, time and cost."""
     currency = found.currency
     table = make_table(
-        f"{found.experiment}: the newest {len(found.runs)} runs",
+        f"{found.experiment}: the newest {many(len(found.runs), 'run')}",
         "started",
         "run",
         "state",
@@ -93,7 +94,7 @@ def costs(found: Account, bounds: Sequence[Limit]) -> None:
 
 def _spenders(found: Account) -> Table:
     heads = ("runs", found.currency, "share", "kWh", "g CO2", "CPU s")
-    title = f"{found.workload}: what {found.runs:,} runs cost, by kind"
+    title = f"{found.workload}: what {many(found.runs, 'run')} cost, by kind"
     table = make_table(title, "kind", *heads, right=",".join(heads))
     digits = decimals_for(s.money for s in found.spenders)
     for s in found.spenders:
@@ -201,7 +202,7 @@ def totals(found: Sequence[Total]) -> None:
 
 def exported(found: Exported) -> None:
     """Print what was written."""
-    _console.print(f"{found.runs:,} runs, {found.columns} columns: {found.path}")
+    _console.print(f"{many(found.runs, 'run')}, {many(found.columns, 'column')}: {found.path}")
 
 
 def written(path: Path) -> None:

@@ -343,8 +343,8 @@ def test_replays_have_an_account_for_each_of_their_sandboxes(
 ) -> None:
     """Versions of two policies are not mixed: both accounts are printed, and one file refused."""
     said = typed("costs", "bikes", "--replays")
-    assert "bikes-replay: what 1 runs cost" in said
-    assert "bikes-replay-drift: what 1 runs cost" in said
+    assert "bikes-replay: what 1 run cost" in said
+    assert "bikes-replay-drift: what 1 run cost" in said
     assert "v7" in said
     assert "v2 linear" not in said
     refused("replays of 'bikes' have 2", "costs", "bikes", "--replays", "--json", str(tmp_path))
@@ -353,9 +353,19 @@ def test_replays_have_an_account_for_each_of_their_sandboxes(
     )
 
 
+def test_the_page_of_little_money_in_one_hour_can_be_read(replayed: None, tmp_path: Path) -> None:
+    """One hour is no column but a bar for each loop, and one run is no runs."""
+    page = tmp_path / "costs.html"
+    typed("costs", "digits", "--html", str(page))
+    text = page.read_text(encoding="utf-8")
+    assert "All in the hour of 09 Oct 08:00 (UTC)" in text
+    assert "1 run up to" in text
+    assert "0.000000012" in text
+
+
 def test_a_kind_of_run_that_is_none_is_refused(store: Store) -> None:
     """A misspelt kind is an error that names the nearest, no empty table."""
-    assert "the newest 1 runs" in typed("runs", "bikes", "--kind", "monitoring")
+    assert "the newest 1 run " in typed("runs", "bikes", "--kind", "monitoring")
     refused("'trainig' is no kind.*'training'", "runs", "bikes", "--kind", "trainig")
 
 
