@@ -30,8 +30,8 @@ def read_workload_name(ref: str, var: list[str] | None) -> str:
     WorkloadError
         If there is no such workload, or the name is that of the copy a replay works in.
     """
-    from tasks.settings import load_workload, read_workload
-    from twinloop.errors import WorkloadError
+    from tasks.settings import load_workload, read_workload, settings
+    from twinloop.errors import WorkloadError, nearest
 
     for pair in var or []:
         key, equals, value = pair.partition("=")
@@ -43,6 +43,12 @@ def read_workload_name(ref: str, var: list[str] | None) -> str:
         os.environ["TWINLOOP_WORKLOAD_FILE"] = str(path)
         return read_workload(path).name
     found = load_workload(ref)
+    if ref != found.name and not found.sandbox.startswith("replay"):
+        known = [path.stem for path in settings().workloads.glob("*.yaml")]
+        raise WorkloadError(
+            f"no workload {ref!r}. {nearest(ref, {found.name, *known})}",
+            "The name of a workload has no hyphen.",
+        )
     if ref != found.name:
         # A replay works beside its workload; no command but those with --replays is about it.
         raise WorkloadError(

@@ -336,6 +336,7 @@ def test_the_copy_a_replay_works_in_is_no_workload(replayed: None) -> None:
     assert "bikes-replay" in typed("costs")
     for command in ("costs", "runs", "champion"):
         refused(r"'bikes-replay' is no workload.*--replays", command, "bikes-replay")
+    refused(r"no workload 'bikes-real'\. Did you mean 'bikes_real'", "runs", "bikes-real")
 
 
 def test_replays_have_an_account_for_each_of_their_sandboxes(
