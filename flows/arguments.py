@@ -3,17 +3,35 @@
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
+    from twinloop.vocabulary import RunKind
     from twinloop.window import Window
-    from twinloop.workload import Overrides
+    from twinloop.workload import Overrides, Workload
+
+Var = Annotated[
+    list[str] | None,
+    typer.Option(help="Value for ${NAME} in the workload file.", metavar="NAME=VALUE"),
+]
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the result to this file as JSON.", metavar="FILE"),
+]
 
 
 def read_workload_name(ref: str, var: list[str] | None) -> str:
-    """Turn a name or a path into a name; a path's file is made known to this process."""
-    from tasks.settings import load_workload, read_workload
-    from twinloop.errors import WorkloadError
+    """Turn a name or a path into a name; a path's file is made known to this process.
+
+    Raises
+    ------
+    WorkloadError
+        If there is no such workload, or the name is that of the copy a replay works in.
+    """
+    from tasks.settings import load_workload, read_workload, settings
+    from twinloop.errors import WorkloadError, nearest
 
     for pair in var or []:
         key, equals, value = pair.partition("=")
@@ -24,7 +42,42 @@ def read_workload_name(ref: str, var: list[str] | None) -> str:
         path = Path(ref).expanduser().resolve()
         os.environ["TWINLOOP_WORKLOAD_FILE"] = str(path)
         return read_workload(path).name
-    return load_workload(ref).name
+    found = load_workload(ref)
+    if ref != found.name and not found.sandbox.startswith("replay"):
+        known = [path.stem for path in settings().workloads.glob("*.yaml")]
+        raise WorkloadError(
+            f"no workload {ref!r}. {nearest(ref, {found.name, *known})}",
+            "The name of a workload has no hyphen.",
+        )
+    if ref != found.name:
+        # A replay works beside its workload; no command but those with --replays is about it.
+        raise WorkloadError(
+            f"{ref!r} is no workload but the copy of {found.name!r} that a replay works in.",
+            f"Name the workload, {found.name!r}; `runs`, `costs` and `costs reprice` show what its "
+            f"replays did: `twinloop costs {found.name} --replays`.",
+        )
+    return found.name
+
+
+def read_experiment(ref: str, var: list[str] | None, *, replays: bool) -> "Workload":
+    """Find the workload whose runs are asked for: itself, or the copy its replays work in."""
+    from tasks.settings import load_workload
+
+    name = read_workload_name(ref, var)
+    return load_workload(f"{name}-replay" if replays else name)
+
+
+def read_kind(text: str | None) -> "RunKind | None":
+    """Read a kind of run; a word that is none is refused, naming the nearest."""
+    from twinloop.errors import WorkloadError, nearest
+    from twinloop.vocabulary import RUN_KINDS
+
+    if text is None:
+        return None
+    for kind in RUN_KINDS:
+        if text == kind:
+            return kind
+    raise WorkloadError(f"--kind {text!r} is no kind of run. {nearest(text, RUN_KINDS)}")
 
 
 def read_window(text: str | None) -> "Window | None":

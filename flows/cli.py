@@ -5,21 +5,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows import costs
 from flows.arguments import (
+    Json,
+    Var,
     read_duration,
+    read_experiment,
+    read_kind,
     read_overrides,
     read_policies,
     read_window,
     read_workload_name,
 )
-from flows.session import quiet as _quiet
-from flows.session import write_result as _write
+from flows.session import quiet, write_result
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,14 +39,6 @@ AsOf = Annotated[
 Span = Annotated[
     str | None,
     typer.Option("--window", help="Rows to take, UTC: START/END, the end left out.", metavar="A/B"),
-]
-Json = Annotated[
-    Path | None,
-    typer.Option("--json", help="Write the result to this file as JSON.", metavar="FILE"),
-]
-Var = Annotated[
-    list[str] | None,
-    typer.Option(help="Value for ${NAME} in the workload file.", metavar="NAME=VALUE"),
 ]
 
 
@@ -97,7 +91,7 @@ def train(
     from flows import report
 
     report.training(result)
-    _write(json, result)
+    write_result(json, result)
 
 
 @app.command()
@@ -113,7 +107,7 @@ def score(
     from flows import report
 
     report.scoring(manifest)
-    _write(json, manifest)
+    write_result(json, manifest)
 
 
 @app.command()
@@ -141,7 +135,7 @@ def backfill(
 def verify(workload: Ref, var: Var = None, json: Json = None) -> None:
     """Read all published predictions again, and hold them byte for byte to their manifests."""
     name = read_workload_name(workload, var)
-    _quiet()
+    quiet()
     from flows import report
     from tasks.settings import load_workload
     from tasks.verifying import verify_published
@@ -149,7 +143,7 @@ def verify(workload: Ref, var: Var = None, json: Json = None) -> None:
 
     found = verify_published(load_workload(name))
     report.verification(found)
-    _write(json, found)
+    write_result(json, found)
     if found.faults:
         raise StorageError(
             f"{len(found.faults)} published files of {found.workload!r} are not as written.",
@@ -168,7 +162,7 @@ def watch(workload: Ref, as_of: AsOf = None, var: Var = None, json: Json = None)
     from flows import report
 
     report.decision(decision)
-    _write(json, decision)
+    write_result(json, decision)
 
 
 @app.command()
@@ -192,7 +186,7 @@ def retrain(
         report.say("Nothing was trained.")
         return
     report.training(result)
-    _write(json, result)
+    write_result(json, result)
 
 
 @app.command()
@@ -226,7 +220,7 @@ def replay(
 
             result = replay_history(name, policies, start, end, between)
     else:
-        _quiet()
+        quiet()
         from tasks.orphans import close_orphans
 
         close_orphans(prefect=False)
@@ -236,7 +230,7 @@ def replay(
     from flows import report
 
     report.replay(result, flows=flows)
-    _write(json, result)
+    write_result(json, result)
 
 
 @app.command()
@@ -253,7 +247,7 @@ def champion(
 ) -> None:
     """Show which version serves and how it came to; or roll back to an earlier one."""
     name = read_workload_name(workload, var)
-    _quiet()
+    quiet()
     from flows import report
     from tasks.history import champion_history
     from tasks.orphans import close_orphans
@@ -266,14 +260,14 @@ def champion(
     if at is not None:
         then = resolve_champion.fn(spec, as_utc(at))
         report.say(f"{then.name} {then.label} was champion at {as_utc(at):%Y-%m-%d %H:%M} UTC.")
-        _write(json, then)
+        write_result(json, then)
         return
     if rollback is not None:
         version = roll_back(spec, rollback, datetime.now(UTC))
         report.say(f"{version.name} {version.label} is champion.")
     history = champion_history(spec)
     report.champion(history)
-    _write(json, history)
+    write_result(json, history)
 
 
 @app.command()
@@ -295,7 +289,7 @@ def reproduce(
     from twinloop.reproduction import refuse_differences
 
     report.reproduction(result)
-    _write(json, result)
+    write_result(json, result)
     refuse_differences(result)
 
 
@@ -311,15 +305,14 @@ def runs(
     json: Json = None,
 ) -> None:
     """List runs with their accuracy, time and cost."""
-    name = read_workload_name(workload, var)
-    _quiet()
+    spec, only = read_experiment(workload, var, replays=replays), read_kind(kind)
+    quiet()
     from flows import costs_report
     from tasks.recent import recent_runs
-    from tasks.settings import load_workload
 
-    found = recent_runs(load_workload(f"{name}-replay" if replays else name), limit, kind)
+    found = recent_runs(spec, limit, only)
     costs_report.runs(found)
-    _write(json, found)
+    write_result(json, found)
 
 
 app.add_typer(costs.app, name="costs")
@@ -329,7 +322,7 @@ app.add_typer(costs.app, name="costs")
 def check(workload: Ref, window: Span = None, var: Var = None, json: Json = None) -> None:
     """Read a workload file and its data before anything runs, and say what was understood."""
     name = read_workload_name(workload, var)
-    _quiet()
+    quiet()
     from flows import report
     from tasks.checking import check_workload
     from tasks.settings import load_workload
@@ -337,7 +330,7 @@ def check(workload: Ref, window: Span = None, var: Var = None, json: Json = None
 
     result = check_workload(load_workload(name), read_window(window), datetime.now(UTC))
     report.check(result)
-    _write(json, result)
+    write_result(json, result)
     refuse_leaks(result.findings)
 
 
@@ -348,7 +341,7 @@ def up(
     limit: Annotated[int, typer.Option(help="Flow runs at a time.", min=1)] = 2,
 ) -> None:
     """Serve both pages, deploy all workloads on their schedules, and run them; Ctrl-C stops all."""
-    _quiet(join=False)
+    quiet(join=False)
     _show_progress()
     from tasks.stack import servers, watch_over, worker
 
@@ -365,7 +358,7 @@ def up(
 @app.command()
 def deploy() -> None:
     """Register all workloads' deployments at the server PREFECT_API_URL names, and run nothing."""
-    _quiet()
+    quiet()
     from tasks.servers import configured_server
 
     configured_server()
@@ -383,7 +376,7 @@ def deploy() -> None:
 @app.command()
 def down() -> None:
     """Stop what `twinloop up` started."""
-    _quiet(join=False)
+    quiet(join=False)
     from tasks.stack import stop_stack
 
     stopped = stop_stack()
@@ -393,7 +386,7 @@ def down() -> None:
 @contextmanager
 def _running() -> Iterator[None]:
     """Have what flows need for the length of a block."""
-    _quiet()
+    quiet()
     from tasks.servers import prefect_server
 
     with prefect_server():

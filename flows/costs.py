@@ -4,24 +4,22 @@ The command shows costs unless it is told to do something else.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer._click.core import Context
+from typer._click.formatting import HelpFormatter
 
-from flows.arguments import read_workload_name
+from flows.arguments import Json, Var, read_experiment
 from flows.session import quiet, write_result
+
+if TYPE_CHECKING:
+    from twinloop.errors import WorkloadError
+    from twinloop.workload import Workload
 
 _SHOW = "show"
 
-Var = Annotated[
-    list[str] | None,
-    typer.Option(help="Value for ${NAME} in the workload file.", metavar="NAME=VALUE"),
-]
-Json = Annotated[
-    Path | None,
-    typer.Option("--json", help="Write the result to this file as JSON.", metavar="FILE"),
-]
+Replays = Annotated[bool, typer.Option("--replays", help="Runs of replays instead.")]
 
 
 class _ShowsCosts(typer.core.TyperGroup):
@@ -33,15 +31,26 @@ class _ShowsCosts(typer.core.TyperGroup):
             args = [_SHOW, *args]
         return super().parse_args(ctx, args)
 
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Show below the group's help that of the command that need not be named."""
+        super().format_help(ctx, formatter)
+        shown = self.commands[_SHOW]
+        inner = shown.context_class(shown, info_name=_SHOW, parent=ctx)
+        shown.format_help(inner, formatter)
 
-app = typer.Typer(cls=_ShowsCosts, help="Show what a workload costs, or would at other prices.")
+
+app = typer.Typer(
+    cls=_ShowsCosts,
+    help="Show what a workload costs, or would at other prices.",
+    epilog="`show` need not be said: `twinloop costs [WORKLOAD]` is the command below.",
+)
 
 
 @app.command(name=_SHOW)
 def show(
     workload: Annotated[
         str | None,
-        typer.Argument(metavar="[WORKLOAD]", help="Name, or path of a YAML file; default all."),
+        typer.Argument(metavar="WORKLOAD", help="Name, or path of a YAML file; default all."),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the page to this file.", metavar="FILE")
@@ -50,38 +59,33 @@ def show(
         Path | None,
         typer.Option(help="Write all runs as a table: .parquet or .csv.", metavar="FILE"),
     ] = None,
+    replays: Replays = False,
     var: Var = None,
     json: Json = None,
 ) -> None:
     """Show what a workload costs, and what it gives for that; of all workloads, the sums."""
-    name = read_workload_name(workload, var) if workload else None
+    if workload is None:
+        if replays:
+            raise _unnamed("--replays is about")
+        _show_all(html, export, json)
+        return
+    spec = read_experiment(workload, var, replays=replays)
     quiet()
     from flows import costs_report
     from tasks import bookkeeping
-    from tasks.settings import load_workload
-    from twinloop.errors import WorkloadError
 
     if export is not None:
         bookkeeping.refuse_other_formats(export)
-    if name is None:
-        if html is not None or json is not None:
-            option = "--html" if html is not None else "--json"
-            raise WorkloadError(f"{option} is the account of one workload, and none is named.")
-        if export is not None:
-            costs_report.exported(bookkeeping.export_runs(None, export))
-            return
-        costs_report.totals(bookkeeping.read_totals())
-        return
-    spec = load_workload(name)
+    asked = _replays_of(spec, one=html is not None or json is not None) if replays else [spec]
     if export is not None:
         costs_report.exported(bookkeeping.export_runs([spec.experiment], export))
-        return
     if html is not None:
-        costs_report.written(bookkeeping.write_page(spec, html))
-        return
-    account = bookkeeping.read_account(spec)
-    costs_report.costs(account, bookkeeping.read_bounds(spec))
-    write_result(json, account)
+        costs_report.written(bookkeeping.write_page(asked[0], html))
+    accounts = [bookkeeping.read_account(one) for one in asked]
+    if export is None and html is None:
+        for account, one in zip(accounts, asked, strict=True):
+            costs_report.costs(account, bookkeeping.read_bounds(one))
+    write_result(json, accounts[0])
 
 
 @app.command()
@@ -90,18 +94,67 @@ def reprice(
     prices: Annotated[
         Path, typer.Option(help="YAML with keys of a workload's prices.", metavar="FILE")
     ],
-    replays: Annotated[bool, typer.Option("--replays", help="Runs of replays instead.")] = False,
+    replays: Replays = False,
     var: Var = None,
     json: Json = None,
 ) -> None:
     """Price all runs again, by what they used, and set it beside what they cost; writes nothing."""
-    name = read_workload_name(workload, var)
+    spec = read_experiment(workload, var, replays=replays)
     quiet()
     from flows import costs_report
     from tasks.pricing import reprice as price_again
-    from tasks.settings import load_workload
 
-    spec = load_workload(f"{name}-replay" if replays else name)
     found = price_again(spec, prices.expanduser())
     costs_report.repriced(found)
     write_result(json, found)
+
+
+def _show_all(html: Path | None, export: Path | None, json: Path | None) -> None:
+    """Show the sums of all workloads, or export the runs of all."""
+    quiet()
+    from flows import costs_report
+    from tasks import bookkeeping
+
+    for option, path in (("--html", html), ("--json", json)):
+        if path is not None:
+            raise _unnamed(f"{option} is the account of")
+    if export is not None:
+        costs_report.exported(bookkeeping.export_runs(None, export))
+        return
+    costs_report.totals(bookkeeping.read_totals())
+
+
+def _replays_of(spec: "Workload", *, one: bool) -> "list[Workload]":
+    """Find what replays of a workload ran in: the replay, and each policy run as flows.
+
+    Versions are numbered anew in each: an account that mixed them would be nobody's.
+    """
+    from tasks.bookkeeping import read_totals
+    from tasks.settings import load_workload
+    from twinloop.budget_keys import Budgets
+    from twinloop.errors import WorkloadError
+
+    found = sorted(
+        {
+            total.workload
+            for total in read_totals()
+            if total.workload == spec.id or total.workload.startswith(f"{spec.id}-")
+        }
+    ) or [spec.id]
+    if one and len(found) > 1:
+        raise WorkloadError(
+            f"--html and --json hold one account, and replays of {spec.name!r} have "
+            f"{len(found)}: {', '.join(found)}.",
+            f"`twinloop costs {spec.name} --replays` prints them all, and --export has all runs.",
+        )
+    # A month's budget is for production: in a replay nothing is held to it.
+    free = {"budget": Budgets()}
+    return [load_workload(name).model_copy(update=free) for name in found]
+
+
+def _unnamed(what: str) -> "WorkloadError":
+    from twinloop.errors import WorkloadError
+
+    return WorkloadError(
+        f"{what} one workload, and none is named.", "`twinloop costs WORKLOAD` names it."
+    )

@@ -18,6 +18,7 @@ from twinloop.budget import Limit
 from twinloop.cost_words import (
     account_words,
     bound_words,
+    many,
     number,
     payback_words,
     period_name,
@@ -29,10 +30,16 @@ from twinloop.cost_words import (
 from twinloop.ledger import LOOPS
 
 if TYPE_CHECKING:  # it takes MLflow along
-    from tasks.pricing import Repriced, Repricing
+    from tasks.pricing import Repricing
 
 _MOST_PERIODS = 12
 _MOST_VERSIONS = 20
+# What `reprice` sets side by side.
+_PAIRS = (
+    ("money_then", "money_now"),
+    ("co2_then", "co2_now"),
+    ("storage_then", "storage_now"),
+)
 
 # Into a file or a pipe nothing is cut: there is no window to fit.
 _console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -42,7 +49,7 @@ def runs(found: Runs) -> None:
     """Print runs with accuracy, time and cost."""
     currency = found.currency
     table = make_table(
-        f"{found.experiment}: the newest {len(found.runs)} runs",
+        f"{found.experiment}: the newest {many(len(found.runs), 'run')}",
         "started",
         "run",
         "state",
@@ -54,6 +61,7 @@ def runs(found: Runs) -> None:
         currency,
         right=f"wall s,CPU s,rows/s,MB,{currency}",
     )
+    digits = decimals_for(r.money for r in found.runs)
     for r in found.runs:
         speed = "" if r.rows_per_s is None else f"{r.rows_per_s:,.0f}"
         table.add_row(
@@ -65,7 +73,7 @@ def runs(found: Runs) -> None:
             f"{r.cpu_s:.2f}",
             speed,
             f"{r.peak_mb:.0f}",
-            f"{r.money:.6f}",
+            money(r.money, digits),
         )
     _console.print(table)
 
@@ -73,7 +81,9 @@ def runs(found: Runs) -> None:
 def costs(found: Account, bounds: Sequence[Limit]) -> None:
     """Print what a workload costs: over time, by kind of run, and by version."""
     if not found.runs:
-        _console.print(f"{found.workload} has no runs yet: twinloop train {found.workload}")
+        name, _, sandbox = found.workload.partition("-")
+        mended = "replay" if sandbox else "train"
+        _console.print(f"{found.workload} has no runs yet: twinloop {mended} {name}")
         return
     for table in (_spenders(found), _periods(found), _versions(found), _gains(found)):
         if table.row_count:
@@ -84,7 +94,7 @@ def costs(found: Account, bounds: Sequence[Limit]) -> None:
 
 def _spenders(found: Account) -> Table:
     heads = ("runs", found.currency, "share", "kWh", "g CO2", "CPU s")
-    title = f"{found.workload}: what {found.runs:,} runs cost, by kind"
+    title = f"{found.workload}: what {many(found.runs, 'run')} cost, by kind"
     table = make_table(title, "kind", *heads, right=",".join(heads))
     digits = decimals_for(s.money for s in found.spenders)
     for s in found.spenders:
@@ -192,7 +202,7 @@ def totals(found: Sequence[Total]) -> None:
 
 def exported(found: Exported) -> None:
     """Print what was written."""
-    _console.print(f"{found.runs:,} runs, {found.columns} columns: {found.path}")
+    _console.print(f"{many(found.runs, 'run')}, {many(found.columns, 'column')}: {found.path}")
 
 
 def written(path: Path) -> None:
@@ -208,21 +218,25 @@ def repriced(found: "Repricing") -> None:
         "money now",
         "CO2 g then",
         "CO2 g now",
-        "storage then",
-        "storage now",
+        "storage a month then",
+        "storage a month now",
     )
     title = f"{found.experiment}: what runs cost, and what they would have cost"
     table = make_table(title, "runs of kind", "currency then", *heads, right=",".join(heads))
+    # Then and now are to be compared: both columns have as many decimals, those of the kinds.
+    digits = tuple(
+        decimals_for(v for line in found.kinds for v in (getattr(line, then), getattr(line, now)))
+        for then, now in _PAIRS
+    )
     for line in (*found.kinds, *found.totals):
-        table.add_row(*_repriced_cells(line))
+        cells = (
+            money(getattr(line, name), places)
+            for pair, places in zip(_PAIRS, digits, strict=True)
+            for name in pair
+        )
+        table.add_row(line.kind, line.currency, f"{line.runs:,}", *cells)
     _console.print(table)
     _console.print(
         f"Now: money in {found.prices.currency}; nothing is converted. Runs without a bill: "
         f"{found.without_bill}."
     )
-
-
-def _repriced_cells(line: "Repriced") -> tuple[str, ...]:
-    figures = (line.money_then, line.money_now, line.co2_then, line.co2_now)
-    stored = (line.storage_then, line.storage_now)
-    return (line.kind, line.currency, str(line.runs), *(f"{v:.6f}" for v in (*figures, *stored)))

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -24,27 +24,14 @@ from tasks.signs import LastSign
 from tasks.viewing import offer_view, run_page, runs_page
 from twinloop.errors import ServiceError
 from twinloop.logplan import LogItem, Metric, Note, Param, Plot, Table, Tag, Text, plan_bill
+from twinloop.vocabulary import RunKind
 from twinloop.window import Window, format_instant
 from twinloop.workload import Workload
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Kind = Literal[
-    "preparation",
-    "training",
-    "candidate",
-    "tuning",
-    "trial",
-    "inference",
-    "monitoring",
-    "retraining",
-    "promotion",
-    "reproduction",
-    "replay",
-]
-
-_VERBS: dict[Kind, str] = {
+_VERBS: dict[RunKind, str] = {
     "preparation": "prepare",
     "training": "train",
     "candidate": "try",
@@ -220,7 +207,7 @@ def experiment_id(mlflow_client: "MlflowClient", name: str) -> str:
 
 @contextmanager
 def tracked_run(
-    workload: Workload, kind: Kind, *, window: Window | None, as_of: datetime, what: str = ""
+    workload: Workload, kind: RunKind, *, window: Window | None, as_of: datetime, what: str = ""
 ) -> Iterator[TrackedRun]:
     """Open an MLflow run, and close it with its bill and its state, whatever happens.
 
@@ -292,7 +279,7 @@ def _take_over(mlflow_client: "MlflowClient", experiment: str, run: TrackedRun) 
 
 
 def run_tags(
-    workload: Workload, kind: Kind, window: Window | None, as_of: datetime
+    workload: Workload, kind: RunKind, window: Window | None, as_of: datetime
 ) -> dict[str, Any]:
     """Return the tags that every run has; its parent is the run that is open here."""
     from prefect.runtime import flow_run
@@ -321,7 +308,7 @@ def run_tags(
     return tags
 
 
-def _link_pages(workload: Workload, kind: Kind, experiment: str, run_id: str) -> None:
+def _link_pages(workload: Workload, kind: RunKind, experiment: str, run_id: str) -> None:
     """Put links to MLflow on the page of the flow run, where MLflow has pages."""
     page = settings().mlflow_page or settings().mlflow_uri
     if page.startswith("http") and kind not in ("candidate", "tuning", "promotion"):

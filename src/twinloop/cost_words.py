@@ -14,6 +14,37 @@ _PERIODS: dict[Unit, str] = {
     "month": "%b %Y",
 }
 
+# Below so much of a currency an axis counts in parts of it.
+_LEAST_PLAIN = 0.01
+_SMALL = ((1e3, "thousandths"), (1e6, "millionths"), (1e9, "billionths"))
+
+
+def many(number: int, thing: str) -> str:
+    """Spell how many there are of a thing: ``1 run``, ``1,200 runs``."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def small_unit(most: float, currency: str) -> tuple[float, str]:
+    """Choose in what an axis counts money, so that its numbers are short.
+
+    Parameters
+    ----------
+    most
+        The largest amount on it.
+    currency
+        Of all of them.
+
+    Returns
+    -------
+    tuple of float and str
+        What to multiply amounts by, and the unit's name.
+    """
+    if most >= _LEAST_PLAIN or most <= 0:
+        return 1.0, currency
+    fitting = (u for u in _SMALL if most * u[0] >= 1)
+    factor, name = next(fitting, _SMALL[-1])
+    return factor, f"{name} of {currency}"
+
 
 def period_name(start: datetime, unit: Unit) -> str:
     """Name a period by its start."""
@@ -82,5 +113,9 @@ def account_words(found: Account) -> tuple[str, ...]:
         for e in found.estimates
     ]
     if found.left_out:
-        said.append(f"{found.left_out:,} runs are left out: their bill is in another currency.")
+        one = found.left_out == 1
+        said.append(
+            f"{many(found.left_out, 'run')} {'is' if one else 'are'} left out: "
+            f"{'its' if one else 'their'} bill is in another currency."
+        )
     return tuple(said)

@@ -9,12 +9,14 @@ from twinloop.budget import Amounts, Limit
 from twinloop.cost_words import (
     account_words,
     bound_words,
+    many,
     number,
     payback_words,
     period_name,
     price,
     share_words,
     signed,
+    small_unit,
     standing_words,
 )
 from twinloop.drawings import Dot, Series, scatter, stacked_columns, stacked_rows
@@ -57,8 +59,8 @@ def _lead(found: Account) -> str:
     champion = next((v for v in found.versions if v.is_champion), None)
     serves = "" if champion is None else f" Version {champion.version}, {champion.winner}, serves."
     return (
-        f"{found.runs:,} runs up to {found.until:%Y-%m-%d %H:%M} UTC, money in {found.currency}."
-        f"{serves}"
+        f"{many(found.runs, 'run')} up to {found.until:%Y-%m-%d %H:%M} UTC, "
+        f"money in {found.currency}.{serves}"
     )
 
 
@@ -66,11 +68,11 @@ def _tiles(found: Account, bounds: Sequence[Limit]) -> tuple[tuple[str, str, str
     spent, currency = found.money, found.currency
     training = share_words(spent.training, spent.total)
     tiles = [
-        ("Spent in all", f"{money(spent.total)} {currency}", f"{training} of it on training"),
+        ("Spent in all", money(spent.total), f"{currency}, {training} of it on training"),
         (
             "1,000 predictions",
-            f"{money(found.per_1000)} {currency}" if found.predictions else "none yet",
-            f"with all; {count(found.predictions)} made",
+            money(found.per_1000) if found.predictions else "none yet",
+            f"{currency}, with all; {count(found.predictions)} made",
         ),
     ]
     champion = next((v for v in found.versions if v.is_champion), None)
@@ -79,7 +81,7 @@ def _tiles(found: Account, bounds: Sequence[Limit]) -> tuple[tuple[str, str, str
         name = f"v{champion.version}, {champion.winner}"
         tiles.append(("Champion", name, rate or "has scored nothing yet"))
     if found.kwh:
-        tiles.append(("Energy", f"{found.kwh:.3g} kWh", f"{found.co2_g:.3g} g of CO2"))
+        tiles.append(("Energy", f"{found.kwh:.3g}", f"kWh, {found.co2_g:.3g} g of CO2"))
     if bounds:
         fullest = max(bounds, key=lambda b: b.used(Amounts()) / b.bound)
         share = fullest.used(Amounts()) / fullest.bound
@@ -115,9 +117,27 @@ def _over_time(found: Account) -> tuple[Block, ...]:
         ),
         numbers=tuple(range(1, len(used) + 2)),
     )
-    svg = stacked_columns(names, series, totals, f"{found.currency} a {found.unit}")
-    title = f"Training against inference, by {found.unit} (UTC) in which runs began"
+    if len(names) == 1:
+        # A lone column says nothing on time; bars beside each other say what took the money.
+        svg, title = _shares(found, used), f"All in the {found.unit} of {names[0]} (UTC)"
+    else:
+        factor, unit = small_unit(max(p.money.total for p in found.periods), found.currency)
+        scaled = [Series(n.name, n.look, tuple(factor * v for v in n.values)) for n in series]
+        article = "an" if found.unit == "hour" else "a"
+        svg = stacked_columns(names, scaled, totals, f"{unit} {article} {found.unit}")
+        title = f"Training against inference, by {found.unit} (UTC) in which runs began"
     return (Drawing(title, (svg,), _legend(found), grid),)
+
+
+def _shares(found: Account, used: Sequence[Loop]) -> str:
+    """Draw a bar for each loop that cost anything."""
+    parts = [found.money.of(loop) for loop in used]
+    series = [
+        Series(loop, _LOOKS[loop], tuple(part if at == i else 0.0 for at in range(len(used))))
+        for i, (loop, part) in enumerate(zip(used, parts, strict=True))
+    ]
+    notes = [share_words(part, found.money.total) for part in parts]
+    return stacked_rows(used, series, notes, scale=found.money.total)
 
 
 def _budget(found: Account, bounds: Sequence[Limit]) -> tuple[Block, ...]:
@@ -212,9 +232,10 @@ def _front(found: Account) -> tuple[Block, ...]:
     if len(timed) < 2:
         return ()
     upward = found.metric in GREATER_IS_BETTER
+    factor, unit = small_unit(max(v.money.training for v in timed), found.currency)
     axes = (
         ("ms to predict 1,000 rows", [v.latency_ms for v in timed]),
-        (f"{found.currency} to train", [v.money.training for v in timed]),
+        (f"{unit} to train", [factor * v.money.training for v in timed]),
     )
     svgs = tuple(
         scatter(
@@ -250,7 +271,7 @@ def _front(found: Account) -> tuple[Block, ...]:
             "on other rows. What tells them apart on the same rows is the verdict, below.",
         )
     )
-    title = f"{everything:,} versions: what accuracy takes"
+    title = f"{many(everything, 'version')}: what accuracy takes"
     return (Drawing(title, svgs, legend, Grid(heads, rows, numbers=(1, 2, 3, 4))), note)
 
 
@@ -337,6 +358,6 @@ def _kinds(found: Account) -> tuple[Block, ...]:
         for s in found.spenders
     )
     heads = ("kind", "runs", found.currency, "share", "kWh", "g CO2", "CPU seconds")
-    left = Facts((("Bills in another currency", f"{found.left_out:,} runs, left out"),))
+    left = Facts((("Bills in another currency", f"{many(found.left_out, 'run')}, left out"),))
     table = Grid(heads, rows, numbers=(1, 2, 3, 4, 5, 6))
     return (table, left) if found.left_out else (table,)

@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from twinloop.vocabulary import Frozen, Kind
+from twinloop.window import as_utc
 
 
 class TimeParts(Frozen):
@@ -35,10 +36,19 @@ class SimulatedSource(Frozen):
 
     kind: Literal["simulated"]
     generator: Literal["bikes"] = "bikes"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     start: datetime = datetime.fromisoformat("2011-01-01T00:00:00+00:00")
     hours: int = Field(17_520, ge=1, description="Rows, one an hour")
     drift: bool = Field(True, description="Whether the documented drift events happen")
+
+    @field_validator("start")
+    @classmethod
+    def _whole_hour(cls, value: datetime) -> datetime:
+        """Read a time without a zone as UTC, as everywhere; the city counts whole hours."""
+        utc = as_utc(value)
+        if utc != utc.replace(minute=0, second=0, microsecond=0):
+            raise ValueError("expected a whole hour of UTC, like 2011-01-01 or 2011-01-01T06:00Z")
+        return utc
 
 
 Source = Annotated[FilesSource | BundledSource | SimulatedSource, Field(discriminator="kind")]

@@ -8,11 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from twinloop.ticks import log_ticks, nice_between, nice_ticks, spell_ticks
+
 _WIDTH = 860
 # Rough, for places of labels: no text is measured here.
 _LETTER = 6.6
+_FIGURE = 7.8
 # Of more points only those of the front are named.
 _MOST_NAMED = 20
+# An axis of tenfold steps reaches at least five per cent beyond its points.
+_LEAST_DECADES = 0.02
 
 
 @dataclass(frozen=True)
@@ -50,17 +55,18 @@ def stacked_columns(
     unit
         Of the axis.
     """
-    height, left, ground, top = 260, 76, 218, 26
+    height, ground, top = 260, 218, 26
     totals = [sum(s.values[i] for s in series) for i in range(len(names))]
     ticks = nice_ticks(max(totals, default=0.0))
     most = ticks[-1] or 1.0
+    labels = spell_ticks(ticks)
+    left = math.ceil(max(76.0, 8 + max(map(len, labels)) * _FIGURE))
     step = (_WIDTH - left - 8) / max(len(names), 1)
     wide = min(step * 0.72, 56.0)
     parts = [f'<text class="soft" x="{left}" y="12">{escape(unit)}</text>']
-    for tick in ticks:
+    for tick, label in zip(ticks, labels, strict=True):
         y = ground - (ground - top) * tick / most
         parts.append(f'<line class="rule" x1="{left}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        label = _tick(tick, most)
         parts.append(f'<text class="soft end" x="{left - 8}" y="{y + 4:.1f}">{label}</text>')
     every = max(1, math.ceil(max(map(len, names), default=1) * _LETTER * 1.35 / step))
     for i, name in enumerate(names):
@@ -101,8 +107,8 @@ def stacked_rows(
         What the full width stands for; None: the largest row.
     """
     left = 20 + max(map(len, names), default=0) * _LETTER * 1.1
-    # What is pointed out is bold, and wider.
-    right = 20 + max(map(len, notes), default=0) * _LETTER * (1.2 if marked else 1.0)
+    # Notes are figures for the most part, and those are wide; bold they are wider still.
+    right = 20 + max(map(len, notes), default=0) * _FIGURE * 1.06
     room, pitch = max(_WIDTH - left - right, 160.0), 30
     most = scale or max((sum(s.values[i] for s in series) for i in range(len(names))), default=0)
     parts = []
@@ -128,18 +134,22 @@ def scatter(dots: Sequence[Dot], x_title: str, y_title: str, *, upward: bool) ->
     Parameters
     ----------
     dots
-        The points; the axis of x is one of tenfold steps.
+        The points; the axis of x is one of tenfold steps, where they lie that far apart.
     x_title, y_title
         Of the axes; less of x is better.
     upward
         Whether more of y is better.
     """
-    width, height, left, ground, top = 420, 320, 64, 268, 30
+    width, height, ground, top = 420, 320, 268, 30
     known = [d for d in dots if d.x > 0 and math.isfinite(d.x) and math.isfinite(d.y)]
     if not known:
         return ""
-    low, high = _padded([math.log10(d.x) for d in known])
+    # What costs about the same is drawn so: a per cent of difference does not fill the axis.
+    low, high = _padded([math.log10(d.x) for d in known], _LEAST_DECADES)
     bottom, peak = _padded([d.y for d in known])
+    heights = nice_between(bottom, peak)
+    labels = spell_ticks(heights)
+    left = math.ceil(max(64.0, 6 + max(map(len, labels)) * _FIGURE))
 
     def place(d: Dot) -> tuple[float, float]:
         across = (math.log10(d.x) - low) / (high - low)
@@ -148,19 +158,20 @@ def scatter(dots: Sequence[Dot], x_title: str, y_title: str, *, upward: bool) ->
         )
 
     parts = [
-        f'<text class="soft" x="{left - 50}" y="14">{escape(y_title)}, '
+        f'<text class="soft" x="14" y="14">{escape(y_title)}, '
         f"{'up' if upward else 'down'} is better</text>",
         f'<text class="soft end" x="{width - 8}" y="{height - 8}">{escape(x_title)}, left is '
         "better</text>",
         f'<path class="axis" d="M{left} {top}V{ground}H{width - 8}"/>',
     ]
-    for tick in nice_between(bottom, peak):
+    for tick, label in zip(heights, labels, strict=True):
         y = ground - (ground - top) * (tick - bottom) / (peak - bottom)
         parts.append(f'<line class="rule" x1="{left}" x2="{width - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="soft end" x="{left - 6}" y="{y + 4:.1f}">{tick:.4g}</text>')
+        parts.append(f'<text class="soft end" x="{left - 6}" y="{y + 4:.1f}">{label}</text>')
     for value in log_ticks(low, high):
         x = left + (width - left - 20) * (math.log10(value) - low) / (high - low)
-        parts.append(f'<text class="soft mid" x="{x:.1f}" y="{ground + 18}">{_plain(value)}</text>')
+        label = spell_ticks([value])[0]
+        parts.append(f'<text class="soft mid" x="{x:.1f}" y="{ground + 18}">{label}</text>')
     best = [d for d in known if not any(_beats(o, d, upward=upward) for o in known)]
     line = [place(d) for d in sorted(best, key=lambda d: d.x)]
     if len(line) > 1:
@@ -227,51 +238,10 @@ def _dot(x: float, y: float, kind: str) -> str:
     return f'<circle class="off" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
 
 
-def _padded(values: Sequence[float]) -> tuple[float, float]:
+def _padded(values: Sequence[float], least: float = 0.0) -> tuple[float, float]:
     low, high = min(values), max(values)
-    room = (high - low) * 0.12 or abs(high) * 0.1 or 0.5
+    room = max((high - low) * 0.12, least) or abs(high) * 0.1 or 0.5
     return low - room, high + room
-
-
-def nice_ticks(most: float, about: int = 4) -> tuple[float, ...]:
-    """Return round numbers from 0 to at least the largest value."""
-    if most <= 0 or not math.isfinite(most):
-        return (0.0,)
-    step = _nice(most / about)
-    return tuple(step * i for i in range(math.ceil(most / step - 1e-9) + 1))
-
-
-def nice_between(low: float, high: float, about: int = 4) -> tuple[float, ...]:
-    """Return round numbers between two."""
-    step = _nice((high - low) / about)
-    first = math.ceil(low / step)
-    return tuple(step * i for i in range(first, math.floor(high / step) + 1))
-
-
-def log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """Return round numbers between two powers of ten."""
-    found = [
-        m * 10.0**e
-        for e in range(math.floor(low), math.ceil(high) + 1)
-        for m in (1, 2, 5)
-        if low <= math.log10(m) + e <= high
-    ]
-    powers = [v for v in found if abs(math.log10(v) - round(math.log10(v))) < 1e-9]
-    return tuple(powers if len(powers) > 2 else found)
-
-
-def _plain(value: float) -> str:
-    return f"{value:.9f}".rstrip("0").rstrip(".") if value < 1 else f"{value:g}"
-
-
-def _nice(step: float) -> float:
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(m * power for m in (1, 2, 2.5, 5, 10) if step <= m * power * (1 + 1e-9))
-
-
-def _tick(value: float, most: float) -> str:
-    digits = max(0, 2 - math.floor(math.log10(most))) if most > 0 else 0
-    return f"{value:.{digits}f}"
 
 
 def _bar(x: float, y: float, wide: float, tall: float, look: str) -> str:

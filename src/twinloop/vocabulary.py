@@ -1,4 +1,4 @@
-"""The words of workload files: tasks, metrics, candidates, checks."""
+"""The words of workload files, and of runs: tasks, metrics, candidates, checks, kinds."""
 
 from typing import Annotated, Literal, get_args
 
@@ -6,6 +6,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 Task = Literal["regression", "binary", "multiclass"]
 Kind = Literal["number", "boolean", "category", "timestamp"]
+# The jobs of both loops, each with a run in MLflow and a bill.
+RunKind = Literal[
+    "preparation",
+    "training",
+    "candidate",
+    "tuning",
+    "trial",
+    "inference",
+    "monitoring",
+    "retraining",
+    "promotion",
+    "reproduction",
+    "replay",
+]
+RUN_KINDS: tuple[RunKind, ...] = get_args(RunKind)
 TIME_PARTS = ("hour", "weekday", "month")
 SEASONS = ("hour", "weekday")
 Level = Literal["disabled", "warn", "fail"]

@@ -36,6 +36,19 @@ def test_command_imports_nothing_heavy(tmp_path: Path) -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
+def test_listing_runs_waits_for_neither_prefect_nor_mlflow(tmp_path: Path) -> None:
+    """What `twinloop runs` reads, checks and prints with takes a second or two, not ten."""
+    code = """
+import json, sys
+import flows.cli, flows.costs_report, tasks.recent
+from flows.arguments import read_kind
+assert read_kind("training") == "training"
+print(json.dumps(sorted(sys.modules)))
+"""
+    loaded = {name.partition(".")[0] for name in json.loads(run(code, tmp_path))}
+    assert loaded.isdisjoint({"prefect", "mlflow"})
+
+
 def test_training_imports_optuna_only_to_tune(tmp_path: Path) -> None:
     """Whoever tunes nothing does not wait for what proposes settings."""
     code = "import flows.train_model, sys; print('optuna' in sys.modules)"

@@ -1,5 +1,6 @@
 """The ledger of a small store: read both ways alike, added up as by hand, exported, on a page."""
 
+import json
 import math
 import re
 import shutil
@@ -42,9 +43,9 @@ QUESTIONS = (
 class Store:
     """A store that runs are written to by MLflow's own client."""
 
-    def __init__(self) -> None:
+    def __init__(self, experiment: str = "bikes") -> None:
         self.client = client()
-        self.experiment = self.client.create_experiment("bikes")
+        self.experiment = self.client.create_experiment(experiment)
         self.hours = 0
 
     def add(self, kind: str, money: float, parent: str = "", **more: Any) -> str:
@@ -79,6 +80,22 @@ def store(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TWINLOOP_HOME", str(home))
         yield filled()
+
+
+@pytest.fixture
+def replayed(migrated_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Provide a store of a replay with one policy run as flows, and of a run that cost little."""
+    (tmp_path / "mlflow" / "store").mkdir(parents=True)
+    shutil.copy(migrated_store, tmp_path / "mlflow" / "store" / "mlflow.db")
+    shutil.copytree(ROOT / "data" / "workloads", tmp_path / "data" / "workloads")
+    monkeypatch.setenv("TWINLOOP_HOME", str(tmp_path))
+    replay = Store("bikes-replay")
+    replay.add("replay", 3.0, workload="bikes-replay")
+    policy = {"workload": "bikes-replay-drift", "version": "7", "param": "winner=linear"}
+    replay.add("training", 2.0, **policy, metrics={"accuracy/rmsle": 0.5})
+    Store().add("training", 1.0, version="2", param="winner=linear")
+    little = {"cost/money_total": 1.2e-8, "cost/storage_money_per_month": 3e-9}
+    Store("digits").add("inference", 1.2e-8, workload="digits", metrics=little)
 
 
 def filled() -> Store:
@@ -286,10 +303,6 @@ def test_the_newest_runs_are_listed_first(store: Store) -> None:
 
 def test_the_command_shows_writes_and_exports(store: Store, tmp_path: Path) -> None:
     """As a person types it: tables, the page, a table for other tools, the sums of all."""
-    from typer.testing import CliRunner
-
-    from flows.cli import app
-
     page, table = tmp_path / "costs.html", tmp_path / "runs.csv"
     for arguments, said in (
         (["costs", "bikes"], "v2 linear"),
@@ -298,9 +311,102 @@ def test_the_command_shows_writes_and_exports(store: Store, tmp_path: Path) -> N
         (["costs"], "What workloads cost"),
         (["runs", "bikes", "--limit", "3"], "the newest 3 runs"),
     ):
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == 0, result.output
-        assert said in result.output
+        assert said in typed(*arguments)
     assert page.is_file()
     assert table.is_file()
-    assert CliRunner().invoke(app, ["costs", "--html", str(page)]).exit_code == 1
+    refused("--html is the account of one workload", "costs", "--html", str(page))
+    refused("--replays is about one workload", "costs", "--replays")
+
+
+def test_the_command_writes_everything_it_is_asked_for(store: Store, tmp_path: Path) -> None:
+    """One call may ask for the page, the table and the account; none of them is forgotten."""
+    page, table, kept = (tmp_path / name for name in ("c.html", "r.csv", "a.json"))
+    said = typed(
+        *("costs", "bikes", "--html", str(page), "--export", str(table), "--json", str(kept))
+    )
+    assert page.is_file()
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 14
+    written = json.loads(kept.read_text(encoding="utf-8"))
+    assert written["money"] == account().money.model_dump()
+    assert "by kind" not in said
+
+
+def test_the_copy_a_replay_works_in_is_no_workload(replayed: None) -> None:
+    """Its name, found among the sums, is refused and the way to its bill is told."""
+    assert "bikes-replay" in typed("costs")
+    for command in ("costs", "runs", "champion"):
+        refused(r"'bikes-replay' is no workload.*--replays", command, "bikes-replay")
+    refused(r"no workload 'bikes-real'\. Did you mean 'bikes_real'", "runs", "bikes-real")
+
+
+def test_replays_have_an_account_for_each_of_their_sandboxes(
+    replayed: None, tmp_path: Path
+) -> None:
+    """Versions of two policies are not mixed: both accounts are printed, and one file refused."""
+    said = typed("costs", "bikes", "--replays")
+    assert "bikes-replay: what 1 run cost" in said
+    assert "bikes-replay-drift: what 1 run cost" in said
+    assert "v7" in said
+    assert "v2 linear" not in said
+    refused("replays of 'bikes' have 2", "costs", "bikes", "--replays", "--json", str(tmp_path))
+    assert "digits-replay has no runs yet: twinloop replay digits" in typed(
+        "costs", "digits", "--replays"
+    )
+
+
+def test_the_page_of_little_money_in_one_hour_can_be_read(replayed: None, tmp_path: Path) -> None:
+    """One hour is no column but a bar for each loop, and one run is no runs."""
+    page = tmp_path / "costs.html"
+    typed("costs", "digits", "--html", str(page))
+    text = page.read_text(encoding="utf-8")
+    assert "All in the hour of 09 Oct 08:00 (UTC)" in text
+    assert "1 run up to" in text
+    assert "0.000000012" in text
+
+
+def test_a_kind_of_run_that_is_none_is_refused(store: Store) -> None:
+    """A misspelt kind is an error that names the nearest, no empty table."""
+    assert "the newest 1 run " in typed("runs", "bikes", "--kind", "monitoring")
+    refused("'trainig' is no kind.*'training'", "runs", "bikes", "--kind", "trainig")
+
+
+def test_small_money_is_not_nothing(replayed: None, tmp_path: Path) -> None:
+    """A column shows three digits of its largest amount, however small that is."""
+    rows = typed("runs", "digits").splitlines()
+    assert any("0.000000012" in row for row in rows), rows
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("kwh: 1", encoding="utf-8")
+    said = typed("costs", "reprice", "digits", "--prices", str(prices))
+    assert "0.000000012" in said
+    assert "0.000000003" in said
+    assert "storage a month then" in said
+
+
+def test_help_of_costs_shows_what_it_takes() -> None:
+    """What need not be named is explained with the group: its argument and its options."""
+    said = typed("costs", "--help")
+    for word in ("reprice", "WORKLOAD", "--html", "--export", "--replays", "--json"):
+        assert word in said
+    assert "[[" not in said
+
+
+def typed(*arguments: str) -> str:
+    """Run the command in a wide terminal as a person types it; return what it printed."""
+    from typer.testing import CliRunner
+
+    from flows.cli import app
+
+    result = CliRunner(env={"COLUMNS": "160"}).invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(words: str, *arguments: str) -> None:
+    """See that the command refuses, in words of a pattern."""
+    from typer.testing import CliRunner
+
+    from flows.cli import app
+
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, WorkloadError), result.output
+    assert re.search(words, str(result.exception)), result.exception

@@ -1,8 +1,11 @@
 """A workload file is read strictly, and every refusal says what to change."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from pydantic import ValidationError
 
+from twinloop.data_keys import SimulatedSource
 from twinloop.errors import WorkloadError
 from twinloop.vocabulary import METRICS_BY_TASK
 from twinloop.workload import Overrides, Workload
@@ -19,6 +22,12 @@ target: rentals
 def read(more: str = "", text: str = LEAST, **variables: str) -> Workload:
     """Read a workload of the least keys and some more."""
     return parse_workload(text + more, "bikes.yaml", variables)
+
+
+def simulated(key: str) -> str:
+    """Return the least keys of a workload on the simulated city, and one more of its source."""
+    own = f"source:\n  kind: simulated\n  {key}"
+    return LEAST.replace("source: {kind: files, path: raw/*.parquet}", own)
 
 
 def test_four_keys_are_enough() -> None:
@@ -74,6 +83,38 @@ def test_an_unknown_key_of_a_source_is_refused(source: str, key: str, near: str)
         read(text=LEAST.replace("{kind: files, path: raw/*.parquet}", source))
     assert f"unknown key '{key}'" in caught.value.message
     assert f"'{near}'" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("start: 2025-01-01T06:30:00Z", r"source.start: expected a whole hour.*\(got .*2025"),
+        ("start: soon", r"source.start: .*\(got 'soon'\)"),
+        ("seed: -1", r"source.seed: .*\(got -1\)"),
+    ],
+)
+def test_a_city_that_cannot_be_simulated_is_refused(source: str, told: str) -> None:
+    """What the simulation would refuse later is the workload's error, under the key's name."""
+    with pytest.raises(WorkloadError, match=told):
+        read(text=simulated(source))
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "2025-01-01",
+        "2025-01-01T00:00:00",
+        "2025-01-01T00:00:00Z",
+        "2025-01-01T02:00:00+02:00",
+        "'2025-01-01'",
+    ],
+)
+def test_the_first_hour_of_the_city_is_utc(start: str) -> None:
+    """A date, or a time without a zone, is meant in UTC, as everywhere."""
+    source = read(text=simulated(f"start: {start}")).source
+    assert isinstance(source, SimulatedSource)
+    assert source.start == datetime(2025, 1, 1, tzinfo=UTC)
+    assert source.start.utcoffset() == timedelta(0)
 
 
 @pytest.mark.parametrize(
