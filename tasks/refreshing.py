@@ -17,7 +17,7 @@ from tasks.registry import ServedVersion, load_version
 from tasks.settings import threads_for
 from tasks.validating import open_study
 from twinloop.contract import check_rows
-from twinloop.errors import ColumnError, EmptyWindowError
+from twinloop.errors import ColumnError, EmptyWindowError, TargetError
 from twinloop.outlook import Hindrance
 from twinloop.recipe import Recipe
 from twinloop.refresh import (
@@ -225,7 +225,7 @@ def probe_refresh(refresh: Refresh) -> Verdict | Hindrance:
     workload, champion = refresh.workload, refresh.champion
     try:
         study = open_study(workload, refresh.snapshot)
-    except EmptyWindowError as err:
+    except (EmptyWindowError, TargetError) as err:
         # So short a holdout may have none of the rows that it needs: more that is new brings them.
         return Hindrance(words=f"these rows cannot be split for a refresh: {err.message}")
     old = load_version(champion, workload.trusted)
