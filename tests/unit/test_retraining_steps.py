@@ -94,9 +94,7 @@ def test_rows_of_one_moment_are_no_division_by_zero(
         "tasks.refreshing.prepare_snapshot",
         lambda *_: SimpleNamespace(table=lambda: table, rows=500),
     )
-    monkeypatch.setattr(
-        "tasks.refreshing.Refresh", SimpleNamespace
-    )
+    monkeypatch.setattr("tasks.refreshing.Refresh", SimpleNamespace)
     spec = load_workload("bikes")
     found = prepare_refresh(spec, champion(NOW - 90 * DAY), MADE, History(span=90 * DAY), NOW)
     assert not isinstance(found, Hindrance)
