@@ -71,7 +71,7 @@ def last_run(kind: str) -> Any:
 @pytest.mark.parametrize("candidate", ["linear", "xgboost"])
 def test_a_refresh_is_a_version_like_any_other(home: Path, candidate: str) -> None:
     """It is of the champion's recipe, promoted by the verdict, scores, and comes out the same."""
-    plant(home, candidate=candidate)
+    plant(home, change=1.7, candidate=candidate)
     train_model("plant", as_of=START + BORN * DAY)
     result = retrain_model("plant", START + LATER * DAY)
     assert result is not None
