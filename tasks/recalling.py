@@ -1,6 +1,7 @@
 """Recalling: what earlier drift checks found, and what came of them, from the ledger."""
 
 from datetime import datetime
+from typing import Any
 
 from tasks.bookkeeping import read_bounds
 from tasks.published import overlapping
@@ -74,9 +75,7 @@ def _answers(workload: Workload, as_of: datetime, run: TrackedRun) -> list[datet
     return [moment for moment in moments if moment < as_of]
 
 
-def _search(  # type: ignore[type-arg]
-    workload: Workload, kind: str, run: TrackedRun, more: str = ""
-) -> list:
+def _search(workload: Workload, kind: str, run: TrackedRun, more: str = "") -> list[Any]:
     mlflow_client = client()
     where = (
         f"tags.`twinloop.kind` = '{kind}' and tags.`twinloop.workload` = '{workload.id}' "

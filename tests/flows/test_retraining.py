@@ -99,9 +99,12 @@ def test_the_course_is_told_with_the_numbers_that_decided(home: Path) -> None:
     """Histories in a table, harm and gain as metrics, the reason in words; the bill adds up."""
     plant(home)
     train_model("plant", as_of=START + BORN * DAY)
-    retrain_model("plant", START + LATER * DAY)
+    retrain_model("plant", START + LATER * DAY, trigger="labels")
     run = last_run("retraining")
     tags, numbers = run.data.tags, run.data.metrics
+    outlook = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/outlook.json")
+    assert json.loads(outlook)["trigger"] == "labels"
+    assert tags["twinloop.answered"] == "yes"
     assert tags["twinloop.course"] == "refresh"
     assert "a refresh helps: rmse of the champion" in tags["twinloop.course_reason"]
     # Rows asked about begin two days after the change: the shortest history has least of before.

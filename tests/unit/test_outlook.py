@@ -128,7 +128,10 @@ def test_without_a_refresh_there_is_a_wait_or_a_search() -> None:
 
 def test_a_lasting_hindrance_is_not_searched_for_without_end() -> None:
     """Refused searches make the next wait as they do for harm; new labels alone want none."""
-    lasting = {"probe": None, "hindrance": Hindrance(words="other classes", lasting=True)}
+    lasting: dict[str, Any] = {
+        "probe": None,
+        "hindrance": Hindrance(words="other classes", lasting=True),
+    }
     found = [set_course(outlook(**lasting, refused=n), RULES) for n in (0, 1, 2)]
     assert [course.way for course in found] == ["search", "search", "wait"]
     assert found[2].reason.startswith("other classes; the last search is 50d old")

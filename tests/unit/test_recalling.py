@@ -3,6 +3,7 @@
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from tasks.recalling import circumstances, past_watches, spent_budgets
 from tasks.registry import ServedVersion
@@ -55,7 +56,8 @@ def test_a_retraining_that_found_nothing_to_do_is_an_answer(home: Path) -> None:
         load_workload("bikes"),
         Decision(action="retrain", reasons=("x drifted",), features=(), cause="drift: x"),
     )
-    champion = ServedVersion.model_construct(version="1", until=None)
+    known: dict[str, Any] = {"version": "1", "until": None}
+    champion = ServedVersion.model_construct(**known)
     past = tuple(
         Watch(as_of=NOW - d * DAY, action="retrain", cause="drift: x", version="1") for d in (3, 2)
     )

@@ -32,7 +32,13 @@ MADE = Made(winner=WINNER, recipe=Recipe(candidate="linear"))
 
 def champion(until: datetime) -> ServedVersion:
     """Return a version that has known rows until a moment."""
-    return ServedVersion.model_construct(version="1", until=int(until.timestamp()) * 1_000_000)
+    known: dict[str, Any] = {"version": "1", "until": int(until.timestamp()) * 1_000_000}
+    return ServedVersion.model_construct(**known)
+
+
+def refresh_of(**known: Any) -> Refresh:
+    """Return a refresh of which only so much is known as a step looks at."""
+    return Refresh.model_construct(**known)
 
 
 def raising(error: TwinloopError) -> Any:
@@ -78,7 +84,7 @@ def test_rows_that_cannot_be_split_for_a_refresh_are_waited_for(
     found = EmptyWindowError("none of the 9 rows of the holdout is of a new group.")
     monkeypatch.setattr("tasks.refreshing.open_study", raising(found))
     spec = load_workload("bikes")
-    refresh = Refresh.model_construct(workload=spec, champion=champion(NOW), snapshot=None)
+    refresh = refresh_of(workload=spec, champion=champion(NOW), snapshot=None)
     said = probe_refresh(refresh)
     assert isinstance(said, Hindrance)
     assert (said.lasting, found.message in said.words) == (False, True)
@@ -112,7 +118,7 @@ def test_a_search_takes_a_history_over_only_where_it_is_judged_on_other_rows(
     spec = load_workload("bikes")
     training = spec.training.model_copy(update={"holdout": holdout})
     own, longer = Window(start=NOW - 180 * DAY, end=NOW), Window(start=NOW - 360 * DAY, end=NOW)
-    refresh = Refresh.model_construct(
+    refresh = refresh_of(
         workload=spec.model_copy(update={"training": training}),
         history=History(span=360 * DAY, half_life=half_life),
         window=longer,
