@@ -58,7 +58,7 @@ def test_unfit_rows_of_before_the_window_leave_the_window_as_it_is(
     monkeypatch.setattr("tasks.choosing.prepare_snapshot", raising(found))
     spec = load_workload("bikes")
     with tracked_run(spec, "retraining", window=None, as_of=NOW) as run:
-        chosen = choose_history(spec, MADE, 14 * DAY, NOW, run)
+        chosen = choose_history.fn(spec, MADE, 14 * DAY, NOW, run)
     assert chosen == History(span=180 * DAY)
     reason = client().get_run(run.run_id).data.tags["twinloop.history_reason"]
     assert reason == "180d: others could not be compared, 40% of the rows are unfit."
@@ -85,7 +85,7 @@ def test_rows_that_cannot_be_split_for_a_refresh_are_waited_for(
     monkeypatch.setattr("tasks.refreshing.open_study", raising(found))
     spec = load_workload("bikes")
     refresh = refresh_of(workload=spec, champion=champion(NOW), snapshot=None)
-    said = probe_refresh(refresh)
+    said = probe_refresh.fn(refresh)
     assert isinstance(said, Hindrance)
     assert (said.lasting, found.message in said.words) == (False, True)
 
@@ -102,7 +102,7 @@ def test_rows_of_one_moment_are_no_division_by_zero(
     )
     monkeypatch.setattr("tasks.refreshing.Refresh", SimpleNamespace)
     spec = load_workload("bikes")
-    found = prepare_refresh(spec, champion(NOW - 90 * DAY), MADE, History(span=90 * DAY), NOW)
+    found = prepare_refresh.fn(spec, champion(NOW - 90 * DAY), MADE, History(span=90 * DAY), NOW)
     assert not isinstance(found, Hindrance)
     assert found.new_rows >= 500
 
