@@ -163,7 +163,7 @@ def _automate(client: SyncPrefectClient, workload: Workload, retraining: UUID) -
         return
     payload = {
         field: {"__prefect_kind": "jinja", "template": f"{{{{ event.payload.{field} }}}}"}
-        for field in ("as_of", "reason", "cause")
+        for field in ("as_of", "reason", "cause", "trigger")
     }
     Automation(
         name=name,

@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from tasks.budgeting import within_budget
+from tasks.costing import publish_costs
 from tasks.describing import describe_version
 from tasks.fitting import fit_winner
 from tasks.inspecting import inspect_snapshot
@@ -23,6 +25,7 @@ def refresh_model(refresh: Refresh, as_of: datetime) -> TrainingResult:
     spec, snapshot, champion = refresh.workload, refresh.snapshot, refresh.champion
     with (
         tracked_run(spec, "training", window=refresh.window, as_of=as_of, what="again") as run,
+        within_budget(refresh.priced, "training", refresh.window, run),
         work_folder(spec, run) as work,
     ):
         run.rows = snapshot.rows
@@ -37,6 +40,7 @@ def refresh_model(refresh: Refresh, as_of: datetime) -> TrainingResult:
         version = register_version(spec, snapshot, model, verdict, provenance, run)
         describe_version(provenance, board, model, findings, verdict, version, champion, run)
         serving = apply_verdict(spec, version, champion, verdict, as_of)
+    publish_costs(spec, run)
     return TrainingResult(
         workload=spec.id,
         window=str(refresh.window),

@@ -114,7 +114,7 @@ def replay_tick(sandbox: str, policy: Policy, now: datetime, step: timedelta, *,
         }
         tick = tick.model_copy(update=seen)
         if decision.calls:
-            result = retrain_model(sandbox, now, decision.reason)
+            result = retrain_model(sandbox, now, decision.reason, trigger=decision.cause)
     elif due:
         result = train_model(sandbox, as_of=now)
     if result is None:

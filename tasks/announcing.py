@@ -62,6 +62,7 @@ def announce(workload: Workload, decision: Decision, as_of: datetime, run: Track
             "workload": workload.id,
             "as_of": as_of.isoformat(),
             "reason": decision.reason,
+            "trigger": decision.cause,
             # The check that found it: however often it is told, one retraining follows.
             "cause": run.run_id,
         },

@@ -1,5 +1,6 @@
 """Choosing: the champion's recipe fitted on several histories, and asked about the newest rows."""
 
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from tasks.preparing import prepare_snapshot
 from tasks.refreshing import Made, history_window
 from tasks.tracking import TrackedRun, client, experiment_id
 from tasks.validating import share_cores
+from twinloop.errors import TwinloopError
 from twinloop.evaluation import watched_metric
 from twinloop.histories import (
     STRETCHES,
@@ -26,7 +28,8 @@ from twinloop.histories import (
     longest_history,
     stretch_groups,
 )
-from twinloop.historyplan import TAG, plan_histories
+from twinloop.historyplan import OWN_TAG, REASON_TAG, TAG, plan_histories
+from twinloop.logplan import Tag
 from twinloop.recipe import Recipe
 from twinloop.refresh import History, aged
 from twinloop.scorer import learn_target
@@ -36,6 +39,8 @@ from twinloop.workload import Workload
 
 # Fewer rows than this are no history to fit a model on.
 _FEWEST_ROWS = 100
+_LONGEST_TAG = 4000
+_progress = logging.getLogger("twinloop.progress")
 
 
 @step
@@ -46,7 +51,8 @@ def choose_history(
 
     Each history is fitted before three stretches, each as long as the holdout, and asked about
     them; all by the champion's recipe, of an ensemble by its heaviest member. A choice is kept for
-    a third of the window.
+    a third of the window. Rows older than the window were perhaps never trained on: where they are
+    unfit the window stays as it is, and the run says why.
 
     Parameters
     ----------
@@ -67,6 +73,23 @@ def choose_history(
     kept = _kept(workload, own, as_of, run)
     if kept is not None:
         return kept
+    try:
+        compared = _compare_all(workload, own, made.recipe, holdout, as_of)
+    except TwinloopError as err:
+        words = f"{History(span=own).words}: others could not be compared, {err.message}"
+        run.log([Tag(REASON_TAG, words[:_LONGEST_TAG])])
+        _progress.warning("history of %s: %s", workload.id, words)
+        return History(span=own)
+    if not compared:
+        return History(span=own)
+    run.log(plan_histories(compared, workload))
+    return choose(compared)
+
+
+def _compare_all(
+    workload: Workload, own: timedelta, recipe: Recipe, holdout: timedelta, as_of: datetime
+) -> list[Compared]:
+    """Prepare the rows of all histories, and compare a recipe on them; see `choose_history`."""
     longest = longest_history(own) + (STRETCHES + 1) * holdout
     window = history_window(workload, History(span=longest), as_of)
     snapshot = prepare_snapshot(workload, window)
@@ -78,11 +101,7 @@ def choose_history(
     end = int(times[-1]) + 1 - _micros(holdout)
     bounds = [end - (STRETCHES - i) * _micros(holdout) for i in range(STRETCHES + 1)]
     available = timedelta(microseconds=max(bounds[0] - int(times[0]), 0))
-    compared = compare_histories(rows, made.recipe, histories(own, available), bounds)
-    if not compared:
-        return History(span=own)
-    run.log(plan_histories(compared, workload))
-    return choose(compared)
+    return compare_histories(rows, recipe, histories(own, available), bounds)
 
 
 def _within(times: np.ndarray, history: History, end: int) -> np.ndarray:
@@ -151,14 +170,14 @@ def _ask(
 
 
 def _kept(workload: Workload, own: timedelta, as_of: datetime, run: TrackedRun) -> History | None:
-    """Return the last choice if it is not too old; within a replay, only one of it."""
+    """Return the last choice for such a window, if not too old; within a replay, only one of it."""
     mlflow_client = client()
     where = f"tags.`twinloop.kind` = 'retraining' and tags.`twinloop.workload` = '{workload.id}'"
     if run.replay:
         where += f" and tags.`twinloop.replay` = '{run.replay}'"
     found = mlflow_client.search_runs(
         [experiment_id(mlflow_client, workload.experiment)],
-        f"{where} and tags.`{TAG}` != ''",
+        f"{where} and tags.`{TAG}` != '' and tags.`{OWN_TAG}` = '{History(span=own).words}'",
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )

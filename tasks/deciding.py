@@ -3,11 +3,14 @@
 import logging
 from datetime import datetime, timedelta
 
+from tasks.bookkeeping import read_bounds
+from tasks.budgeting import tell_over
 from tasks.choosing import choose_history
 from tasks.metering import step
 from tasks.refreshing import Refresh, made_by, prepare_refresh, probation, probe_refresh
 from tasks.registry import ServedVersion
 from tasks.tracking import TrackedRun, client, experiment_id
+from twinloop.budget import Amounts, spent_limits
 from twinloop.outlook import (
     Course,
     Hindrance,
@@ -29,9 +32,24 @@ progress = logging.getLogger("twinloop.progress")
 
 
 def decide_course(
-    workload: Workload, champion: ServedVersion | None, as_of: datetime, run: TrackedRun
+    workload: Workload,
+    champion: ServedVersion | None,
+    as_of: datetime,
+    run: TrackedRun,
+    trigger: str = "",
 ) -> tuple[Course, Refresh | None]:
     """Look at what a refresh would gain, and decide which way the retraining takes.
+
+    Parameters
+    ----------
+    workload, champion
+        What is trained, and what serves.
+    as_of
+        The moment the retraining is meant for, UTC.
+    run
+        The retraining.
+    trigger
+        What called for it, as a drift check names its cause; empty for a person.
 
     Returns
     -------
@@ -53,15 +71,35 @@ def decide_course(
         found = probe_refresh(prepared)
     past = past_trainings(workload, as_of, run)
     outlook = _outlook(workload, champion, refresh, found, past, as_of)
+    outlook = outlook.model_copy(update={"trigger": trigger})
     return _told(set_course(outlook, workload.retraining), outlook, run), refresh
+
+
+def refuse_over_month(workload: Workload, run: TrackedRun) -> str:
+    """Say which budget of the month is spent, so that no retraining starts; empty for none.
+
+    What is refused is told as a training is that does not start. Asking what a refresh would bring
+    costs some fits, too.
+    """
+    if workload.sandbox:
+        return ""
+    over = spent_limits(read_bounds(workload, "training"))
+    if not over:
+        return ""
+    tell_over(workload, over, run, Amounts(), "no retraining starts", refused=True)
+    words = (limit.words(Amounts(), workload.prices.currency) for limit in over)
+    return f"the budget is spent: {' and '.join(words)}"
 
 
 def searched_window(refresh: Refresh | None, own: Window | None) -> Window | None:
     """Return the rows of a search: as far back as was chosen, the workload's own where they age.
 
-    What a search makes of old rows is its own affair: tuning looks for how fast they age, too.
+    What a search makes of old rows is its own affair: tuning looks for how fast they age, too. The
+    history was chosen on rows before the refresh's holdout. As long as that is shorter than the
+    search's own, some of them would be judged on again, so that nothing is taken over.
     """
-    return own if refresh is None or refresh.history.half_life else refresh.window
+    taken = refresh is not None and refresh.ripe and refresh.history.half_life is None
+    return refresh.window if refresh is not None and taken else own
 
 
 def _prepare(

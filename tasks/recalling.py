@@ -1,6 +1,7 @@
 """Recalling: what earlier drift checks found, and what came of them, from the ledger."""
 
 from datetime import datetime
+from typing import Any
 
 from tasks.bookkeeping import read_bounds
 from tasks.published import overlapping
@@ -10,8 +11,9 @@ from twinloop.budget import Amounts, spent_limits
 from twinloop.decision import Decision
 from twinloop.evaluation import METRICS, Metric
 from twinloop.guards import Circumstances
+from twinloop.outlookplan import ANSWERED
 from twinloop.watches import Watch, calls_before
-from twinloop.window import Window
+from twinloop.window import Window, as_utc
 from twinloop.workload import Workload
 
 _MOST = 1000
@@ -39,7 +41,8 @@ def circumstances(
     """Gather what the guards of a retraining have to know."""
     as_of = run.as_of
     trained = [v.trained_at for v in versions(workload) if v.trained_at <= as_of]
-    calls, last = calls_before(past, decision.cause, trained, champion.version)
+    answers = [*trained, *_answers(workload, as_of, run)]
+    calls, last = calls_before(past, decision.cause, answers, champion.version)
     called = [w.as_of for w in past if w.called]
     return Circumstances(
         since_training=as_of - max(trained) if trained else None,
@@ -48,7 +51,7 @@ def circumstances(
         since_call=as_of - last.as_of if last else None,
         since_any=as_of - max(called) if called else None,
         worsened=_worsened(decision, last, METRICS[workload.metric]),
-        spent=_spent_budgets(workload),
+        spent=spent_budgets(workload),
     )
 
 
@@ -61,11 +64,22 @@ def _worsened(decision: Decision, last: Watch | None, metric: Metric) -> float |
     return metric.distance(now) / then if then > 0 else None
 
 
-def _search(workload: Workload, kind: str, run: TrackedRun) -> list:  # type: ignore[type-arg]
+def _answers(workload: Workload, as_of: datetime, run: TrackedRun) -> list[datetime]:
+    """Return when retrainings were meant for that chose a course, be it that none was to be.
+
+    Those that were put off because too little was new yet are no answer.
+    """
+    chose = f" and tags.`{ANSWERED}` = 'yes'"
+    found = _search(workload, "retraining", run, chose)
+    moments = [as_utc(datetime.fromisoformat(r.data.tags["twinloop.as_of"])) for r in found]
+    return [moment for moment in moments if moment < as_of]
+
+
+def _search(workload: Workload, kind: str, run: TrackedRun, more: str = "") -> list[Any]:
     mlflow_client = client()
     where = (
         f"tags.`twinloop.kind` = '{kind}' and tags.`twinloop.workload` = '{workload.id}' "
-        "and attributes.status = 'FINISHED'"
+        f"and attributes.status = 'FINISHED'{more}"
     )
     if run.replay:
         where += f" and tags.`twinloop.replay` = '{run.replay}'"
@@ -98,7 +112,7 @@ def _new_rows(workload: Workload, champion: ServedVersion, as_of: datetime) -> i
     return int(rows)
 
 
-def _spent_budgets(workload: Workload) -> str:
+def spent_budgets(workload: Workload) -> str:
     """Say which budgets of this month are spent; those of a replay never are."""
     if workload.sandbox:
         return ""

@@ -17,7 +17,7 @@ from tasks.registry import ServedVersion, load_version
 from tasks.settings import threads_for
 from tasks.validating import open_study
 from twinloop.contract import check_rows
-from twinloop.errors import ColumnError
+from twinloop.errors import ColumnError, EmptyWindowError, TargetError
 from twinloop.outlook import Hindrance
 from twinloop.recipe import Recipe
 from twinloop.refresh import (
@@ -99,6 +99,12 @@ class Refresh(Frozen):
         return isinstance(training.holdout, timedelta) and training.holdout >= longest
 
     @property
+    def priced(self) -> Workload:
+        """The workload as budgets know it: one candidate, so that searches foretell nothing."""
+        training = self.workload.training.model_copy(update={"candidates": (self.like.name,)})
+        return self.workload.model_copy(update={"training": training})
+
+    @property
     def words(self) -> str:
         """Say what it is."""
         return refresh_words(self.champion.version, self.history)
@@ -169,7 +175,7 @@ def prepare_refresh(
     if holdout is None:
         return _too_new(champion, new)
     # Where the history is shorter than what is new, as many a day as there are in it.
-    reach = timedelta(microseconds=int(np.ptp(times))) + _rounding(times)
+    reach = max(timedelta(microseconds=int(np.ptp(times))) + _rounding(times), _MICROSECOND)
     new_rows = round(int((times > until).sum()) * max(new / reach, 1.0))
     needed = workload.retraining.min_new_rows
     if new_rows < needed:
@@ -217,7 +223,11 @@ def probe_refresh(refresh: Refresh) -> Verdict | Hindrance:
     rule: a refresh has none of its own yet.
     """
     workload, champion = refresh.workload, refresh.champion
-    study = open_study(workload, refresh.snapshot)
+    try:
+        study = open_study(workload, refresh.snapshot)
+    except (EmptyWindowError, TargetError) as err:
+        # So short a holdout may have none of the rows that it needs: more that is new brings them.
+        return Hindrance(words=f"these rows cannot be split for a refresh: {err.message}")
     old = load_version(champion, workload.trusted)
     if old.scorer.target.classes != study.target.classes:
         return Hindrance(words=f"classes were {old.scorer.target.classes}", lasting=True)

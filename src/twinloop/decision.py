@@ -15,6 +15,7 @@ __all__ = ["Action", "Decision", "Expectation", "Harm", "assess_harm", "decide",
 
 Action = Literal["fine", "watch", "retrain"]
 NEW_LABELS = "new labels"
+REACHED = "reached"
 
 
 class Expectation(Frozen):
@@ -138,7 +139,7 @@ def decide(
 
 def _cause(harm: Harm | None, telling: list[FeatureDrift], *, worse: bool) -> str:
     if harm is not None:
-        return "labels" if harm.harmful else "reached" if harm.lost else ""
+        return "labels" if harm.harmful else REACHED if harm.lost else ""
     if telling:
         return f"drift: {', '.join(sorted(f.column for f in telling))}"
     return "estimate" if worse else ""

@@ -5,10 +5,14 @@ from collections.abc import Iterator, Sequence
 from twinloop.evaluation import watched_metric
 from twinloop.histories import Compared, choice_words, choose
 from twinloop.logplan import LogItem, Metric, Table, Tag, Text
+from twinloop.verdictplan import markdown_table
 from twinloop.workload import Workload
 
 # The choice, as JSON, with the run that made it.
 TAG = "twinloop.history"
+# The workload's own window, which the choice was made for.
+OWN_TAG = "twinloop.history_of"
+REASON_TAG = "twinloop.history_reason"
 
 
 def plan_histories(compared: Sequence[Compared], workload: Workload) -> Iterator[LogItem]:
@@ -29,10 +33,10 @@ def plan_histories(compared: Sequence[Compared], workload: Workload) -> Iterator
         for c in compared
     )
     yield Tag(TAG, chosen.model_dump_json())
-    yield Tag("twinloop.history_reason", words)
+    yield Tag(OWN_TAG, compared[0].history.words)
+    yield Tag(REASON_TAG, words)
     yield Table("histories", f"How far back: {words}", heads, rows)
-    lines = (heads, ("---",) * len(heads), *rows)
-    page = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    page = markdown_table(heads, rows)
     yield Text("histories.md", f"# How far back\n\n{words}\n\n{page}\n")
     yield Metric("history/options", float(len(compared)))
     yield Metric("history/cpu_s", sum(c.cpu_seconds for c in compared))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
+from twinloop.decision import NEW_LABELS, REACHED
 from twinloop.evaluation import METRICS
 from twinloop.loop_keys import Retraining
 from twinloop.results import Leaderboard
@@ -87,6 +88,9 @@ class Outlook(Frozen):
         Share of the error that a search is expected to save over a refresh.
     search_money, refresh_money
         What each is expected to cost; None where none has been paid yet.
+    trigger
+        What called for the retraining, as a `twinloop.decision.Decision` names its cause; empty for
+        a person.
     """
 
     metric: str
@@ -104,6 +108,7 @@ class Outlook(Frozen):
     lead: float
     search_money: float | None
     refresh_money: float | None
+    trigger: str = ""
 
     @property
     def harm(self) -> float | None:
@@ -132,10 +137,21 @@ def _rise(metric: str, expected: float, now: float) -> float:
 
 
 class Course(Frozen):
-    """Which way a retraining takes, and why, in words."""
+    """Which way a retraining takes, and why.
+
+    Attributes
+    ----------
+    way
+        Refresh, search, or wait.
+    reason
+        In words.
+    put_off
+        Whether it waits only for rows that are to come, so that the call for it stands.
+    """
 
     way: Way
     reason: str
+    put_off: bool = False
 
 
 def lead_over(board: Leaderboard, name: AnyCandidate) -> float | None:
@@ -191,7 +207,8 @@ def set_course(outlook: Outlook, rules: Retraining) -> Course:
     where the recipe is old or was found on far fewer rows, or where it is expected to save so much
     over a refresh as the workload asks of one. For the sake of harm it waits until a refresh had as
     long a holdout as it would have, and after each search that the verdict refused the next waits
-    twice as long: what is lacking then is rows, not candidates.
+    twice as long: what is lacking then is rows, not candidates. So it does where a refresh cannot
+    be made for good; new labels alone are no reason for a search then.
 
     Parameters
     ----------
@@ -204,9 +221,7 @@ def set_course(outlook: Outlook, rules: Retraining) -> Course:
         return Course(way="search", reason="retraining.search is always")
     probe, searches = outlook.probe, rules.search == "auto"
     if probe is None:
-        lasting = outlook.hindrance is not None and outlook.hindrance.lasting
-        words = "no refresh" if outlook.hindrance is None else outlook.hindrance.words
-        return Course(way="search" if lasting and searches else "wait", reason=words)
+        return _hindered(outlook, outlook.hindrance or Hindrance(words="no refresh"), searches)
     said, gains = _probed(outlook), probe.outcome == "promote"
     old = _old(outlook)
     if searches and old and (gains or _harmed(outlook)):
@@ -222,20 +237,42 @@ def set_course(outlook: Outlook, rules: Retraining) -> Course:
     if not _harmed(outlook):
         return Course(way="wait", reason=f"{said}, and there is no harm to mend")
     if not outlook.ripe:
-        return Course(way="wait", reason=f"{said}; little is new yet, and more of it may help")
-    wait = outlook.patience * 2**outlook.refused
-    if outlook.age is not None and outlook.age < wait:
-        left = format_duration(wait - outlook.age)
-        return Course(
-            way="wait",
-            reason=f"{said}; the last search is {format_duration(outlook.age)} old, "
-            f"{outlook.refused} in a row were refused: the next may follow in {left}",
-        )
+        words = f"{said}; little is new yet, and more of it may help"
+        return Course(way="wait", reason=words, put_off=True)
+    if early := _too_early(outlook):
+        return Course(way="wait", reason=f"{said}; {early}")
     return Course(way="search", reason=f"{said}, though there is harm")
 
 
+def _hindered(outlook: Outlook, found: Hindrance, searches: bool) -> Course:
+    """Decide where there is no refresh: more rows mend most of it, a search the rest."""
+    if not found.lasting:
+        return Course(way="wait", reason=found.words, put_off=True)
+    if not searches:
+        return Course(way="wait", reason=f"{found.words}; retraining.search is never")
+    if outlook.trigger == NEW_LABELS:
+        return Course(way="wait", reason=f"{found.words}, and nothing calls for a search")
+    if early := _too_early(outlook):
+        return Course(way="wait", reason=f"{found.words}; {early}")
+    return Course(way="search", reason=found.words)
+
+
+def _too_early(outlook: Outlook) -> str:
+    """Say how long the next search has to wait for the last; empty where it need not."""
+    wait = outlook.patience * 2**outlook.refused
+    if outlook.age is None or outlook.age >= wait:
+        return ""
+    return (
+        f"the last search is {format_duration(outlook.age)} old, {outlook.refused} in a row were "
+        f"refused: the next may follow in {format_duration(wait - outlook.age)}"
+    )
+
+
 def _harmed(outlook: Outlook) -> bool:
-    return outlook.harm is not None and outlook.harm > outlook.tolerance
+    """Tell whether there is harm to mend: beyond the promise, or beyond what was once reached."""
+    beyond = outlook.harm is not None and outlook.harm > outlook.tolerance
+    # A champion of a bad time promises so little that it keeps to it.
+    return beyond or outlook.trigger == REACHED
 
 
 def _old(outlook: Outlook) -> str:

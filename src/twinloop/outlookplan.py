@@ -9,6 +9,8 @@ from twinloop.outlook import Course, Outlook, lead_over
 from twinloop.recipe import Recipe
 from twinloop.results import Leaderboard
 
+# Whether the call that led to it has had its answer, for later drift checks to know.
+ANSWERED = "twinloop.answered"
 _LONGEST_TAG = 4000
 
 
@@ -16,6 +18,7 @@ def plan_course(course: Course, outlook: Outlook | None) -> Iterator[LogItem]:
     """Yield the log of the decision between refresh, search and neither."""
     yield Tag("twinloop.course", course.way)
     yield Tag("twinloop.course_reason", course.reason[:_LONGEST_TAG])
+    yield Tag(ANSWERED, "no" if course.put_off else "yes")
     if outlook is None:
         return
     yield Text("outlook.json", outlook.model_dump_json(indent=1))

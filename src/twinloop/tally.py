@@ -6,8 +6,6 @@ it works: Confidence-based Performance Estimation"; Humphrey et al. 2022; Garg e
 it with others). Of numbers, a model of the losses tells (`twinloop.loss_model`).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.special import xlogy
 
@@ -21,22 +19,6 @@ _PARTS = float(2**20)
 # of losses takes ten times as long for a row as probabilities do.
 _MOST_BY_MODEL, _MOST_BY_PROBABILITY = 512, 2048
 _LARGEST = float(2**50)
-
-
-@dataclass(frozen=True)
-class Sums:
-    """What cells add up to.
-
-    Attributes
-    ----------
-    rows
-        How many rows they stand for.
-    values : np.ndarray of float64
-        By metric: see `cells_of_losses`, `cells_of_classes`, `cells_of_ranks`.
-    """
-
-    rows: int
-    values: np.ndarray
 
 
 def sample(n_rows: int, *, by_model: bool) -> tuple[slice, float]:

@@ -66,14 +66,14 @@ def _page(verdict: Verdict, rows: tuple[tuple[str, ...], ...]) -> str:
     """Write a verdict in Markdown."""
     parts = [f"# Verdict: {verdict.outcome}", verdict.reason]
     if rows:
-        parts.append(_markdown(_HEADS, rows))
+        parts.append(markdown_table(_HEADS, rows))
     if verdict.slices:
         parts.append(
             f"## Gain by slice\n\nThe worst of {len(verdict.slices)}; p of having got worse, "
             "one-sided, corrected for their number."
         )
         parts.append(
-            _markdown(
+            markdown_table(
                 ("slice", "rows", "champion", "challenger", "gain", "interval", "p"),
                 tuple(
                     (
@@ -92,7 +92,8 @@ def _page(verdict: Verdict, rows: tuple[tuple[str, ...], ...]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown(heads: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
+def markdown_table(heads: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
+    """Write a table in Markdown; a bar in a cell would end it, and becomes a slash."""
     lines = (heads, ("---",) * len(heads), *rows)
     return "\n".join(f"| {' | '.join(c.replace('|', '/') for c in cells)} |" for cells in lines)
 

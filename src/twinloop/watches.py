@@ -1,5 +1,6 @@
 """Watches: what earlier drift checks of a workload found, as the ledger keeps it."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Self
@@ -208,9 +209,12 @@ def past_periods(watches: Sequence[Watch], span: timedelta, as_of: datetime) -> 
 
 
 def calls_before(
-    watches: Sequence[Watch], cause: str, trained: Sequence[datetime], version: str
+    watches: Sequence[Watch], cause: str, answers: Sequence[datetime], version: str
 ) -> tuple[int, Watch | None]:
-    """Return how often a cause had its retraining in a row, and the check that last called for it.
+    """Return how often a cause had its answer in a row, and the check that last called for it.
+
+    An answer is to the newest call at or before it, and to none of those that were held back or
+    went unheard before: many calls have one answer.
 
     Parameters
     ----------
@@ -218,22 +222,29 @@ def calls_before(
         Of the past.
     cause
         As a decision names it.
-    trained
-        When versions were trained: a call that nobody answered does not count.
+    answers
+        When versions were trained, or a retraining found that none was to be.
     version
         The champion's: drift away from what an earlier one was trained on is another matter.
     """
     calls: list[Watch] = []
-    labels = cause in _BY_LABELS
+    labels, heard = cause in _BY_LABELS, _answered(watches, answers)
     for watch in sorted(watches, key=lambda w: w.as_of, reverse=True):
         if labels and watch.realised is not None and watch.cause not in _BY_LABELS:
             break  # it had been well in between
-        if watch.action != "retrain" or not any(t >= watch.as_of for t in trained):
+        if watch.action != "retrain" or watch.as_of not in heard:
             continue
         same_model = labels or watch.version == version
         if same_model and _covers(watch.cause, cause):
             calls.append(watch)
     return len(calls), calls[0] if calls else None
+
+
+def _answered(watches: Sequence[Watch], answers: Sequence[datetime]) -> set[datetime]:
+    """Return the moments of calls that had an answer: the newest call at or before each."""
+    called = sorted(w.as_of for w in watches if w.called)
+    last = (bisect_right(called, answer) for answer in set(answers))
+    return {called[at - 1] for at in last if at}
 
 
 def _covers(earlier: str, now: str) -> bool:

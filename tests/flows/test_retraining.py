@@ -33,6 +33,7 @@ training: {{window: 40d, holdout: 7d, folds: 3, candidates: [baseline, {candidat
 inference: {{window: 1d}}
 monitoring: {{labels_after: 0d}}
 retraining: {{{rules}}}
+budget: {budget}
 """
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -45,6 +46,7 @@ def plant(
     noise: float = 0.0,
     candidate: str = "linear",
     rules: str = "",
+    budget: str = "{}",
 ) -> None:
     """Write 120 days by the hour; on one of them the target's way or its noise changes."""
     draw, n = np.random.default_rng(5), 24 * 120
@@ -56,7 +58,7 @@ def plant(
     columns = {f"x{i}": x[:, i] for i in range(3)}
     stamps = pa.array(at, pa.timestamp("us", "UTC"))
     pq.write_table(pa.table({"at": stamps, **columns, "y": y}), home / "plant.parquet")
-    text = FILE.format(path=home / "plant.parquet", candidate=candidate, rules=rules)
+    text = FILE.format(path=home / "plant.parquet", candidate=candidate, rules=rules, budget=budget)
     (home / "data" / "workloads" / "plant.yaml").write_text(text)
 
 
@@ -69,7 +71,7 @@ def last_run(kind: str) -> Any:
 @pytest.mark.parametrize("candidate", ["linear", "xgboost"])
 def test_a_refresh_is_a_version_like_any_other(home: Path, candidate: str) -> None:
     """It is of the champion's recipe, promoted by the verdict, scores, and comes out the same."""
-    plant(home, candidate=candidate)
+    plant(home, change=1.7, candidate=candidate)
     train_model("plant", as_of=START + BORN * DAY)
     result = retrain_model("plant", START + LATER * DAY)
     assert result is not None
@@ -78,6 +80,9 @@ def test_a_refresh_is_a_version_like_any_other(home: Path, candidate: str) -> No
     run = last_run("training")
     assert run.data.tags["twinloop.recipe"] == "refresh"
     assert run.data.tags["twinloop.refreshes"] == "1"
+    # What it is likely to use is told by refreshes before, not by searches.
+    assert run.data.tags["twinloop.shape"] == f"{candidate}; 3 folds"
+    assert "v2 " in mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/costs.html")
     text = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/provenance.json")
     assert json.loads(text)["made_by"].startswith("refresh of version 1 on ")
     card = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/model_card.md")
@@ -94,9 +99,12 @@ def test_the_course_is_told_with_the_numbers_that_decided(home: Path) -> None:
     """Histories in a table, harm and gain as metrics, the reason in words; the bill adds up."""
     plant(home)
     train_model("plant", as_of=START + BORN * DAY)
-    retrain_model("plant", START + LATER * DAY)
+    retrain_model("plant", START + LATER * DAY, trigger="labels")
     run = last_run("retraining")
     tags, numbers = run.data.tags, run.data.metrics
+    outlook = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/outlook.json")
+    assert json.loads(outlook)["trigger"] == "labels"
+    assert tags["twinloop.answered"] == "yes"
     assert tags["twinloop.course"] == "refresh"
     assert "a refresh helps: rmse of the champion" in tags["twinloop.course_reason"]
     # Rows asked about begin two days after the change: the shortest history has least of before.
@@ -149,6 +157,17 @@ def test_too_few_new_rows_are_waited_for(home: Path, rules: str, days: int, word
     train_model("plant", as_of=START + BORN * DAY)
     assert retrain_model("plant", START + (BORN + days) * DAY) is None
     assert words in last_run("retraining").data.tags["twinloop.verdict"]
+
+
+def test_a_month_that_is_spent_pays_for_no_look_either(home: Path) -> None:
+    """Comparing histories and probing are fits, too: none is made, and the run says why."""
+    plant(home, budget="{training: {month: {money: 1e-9}}}")
+    train_model("plant", as_of=START + BORN * DAY)
+    assert retrain_model("plant", START + LATER * DAY) is None
+    run = last_run("retraining")
+    assert "(budget.training.month.money)" in run.data.tags["twinloop.verdict"]
+    assert "no retraining starts" in run.data.tags["twinloop.over_budget"]
+    assert not {"twinloop.history", "twinloop.course"} & set(run.data.tags)
 
 
 def test_a_workload_may_search_always_or_stay_with_its_window(home: Path) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from twinloop.logplan import Tag
 from twinloop.loop_keys import Retraining
 from twinloop.outlook import (
+    Course,
     Hindrance,
     Outlook,
     PastTraining,
@@ -17,6 +19,7 @@ from twinloop.outlook import (
     refused_in_a_row,
     set_course,
 )
+from twinloop.outlookplan import ANSWERED, plan_course
 from twinloop.results import CandidateResult, Choice, FoldScore, Leaderboard
 from twinloop.verdict import Verdict
 
@@ -118,9 +121,51 @@ def test_after_refused_searches_the_next_waits_twice_as_long() -> None:
 def test_without_a_refresh_there_is_a_wait_or_a_search() -> None:
     """More rows mend some hindrances; where they do not, candidates compete."""
     soon = outlook(None, hindrance=Hindrance(words="3 days are new"))
-    assert set_course(soon, RULES).model_dump() == {"way": "wait", "reason": "3 days are new"}
+    assert set_course(soon, RULES) == Course(way="wait", reason="3 days are new", put_off=True)
     never = outlook(None, hindrance=Hindrance(words="other classes", lasting=True))
     assert set_course(never, RULES).way == "search"
+
+
+def test_a_lasting_hindrance_is_not_searched_for_without_end() -> None:
+    """Refused searches make the next wait as they do for harm; new labels alone want none."""
+    lasting: dict[str, Any] = {
+        "probe": None,
+        "hindrance": Hindrance(words="other classes", lasting=True),
+    }
+    found = [set_course(outlook(**lasting, refused=n), RULES) for n in (0, 1, 2)]
+    assert [course.way for course in found] == ["search", "search", "wait"]
+    assert found[2].reason.startswith("other classes; the last search is 50d old")
+    assert "the next may follow in 6d" in found[2].reason
+    calm = set_course(outlook(**lasting, trigger="new labels"), RULES)
+    assert (calm.way, "nothing calls for a search" in calm.reason) == ("wait", True)
+    assert set_course(outlook(**lasting, trigger="labels"), RULES).way == "search"
+    never = RULES.model_copy(update={"search": "never"})
+    assert set_course(outlook(**lasting), never).way == "wait"
+
+
+def test_ground_lost_since_better_times_is_harm_though_the_promise_is_kept() -> None:
+    """A champion of a bad time promises little: what called for the retraining counts as well."""
+    kept = outlook(IDLE, expected=1.19)
+    assert set_course(kept, RULES).way == "wait"
+    lost = kept.model_copy(update={"trigger": "reached"})
+    assert set_course(lost, RULES).way == "search"
+    soon = lost.model_copy(update={"ripe": False})
+    assert (set_course(soon, RULES).way, set_course(soon, RULES).put_off) == ("wait", True)
+
+
+def test_a_call_is_answered_unless_rows_to_come_are_waited_for() -> None:
+    """So that the next check knows whether to ask again."""
+    courses = {
+        "harm, little new": outlook(IDLE, ripe=False),
+        "harm, refused before": outlook(IDLE, refused=2),
+        "no harm": outlook(IDLE, expected=1.19),
+        "refresh": outlook(),
+    }
+    put_off = {name: set_course(found, RULES).put_off for name, found in courses.items()}
+    assert [name for name, late in put_off.items() if late] == ["harm, little new"]
+    tags = list(plan_course(set_course(outlook(IDLE, ripe=False), RULES), None))
+    assert Tag(ANSWERED, "no") in tags
+    assert Tag(ANSWERED, "yes") in list(plan_course(set_course(outlook(), RULES), None))
 
 
 def test_always_is_always() -> None:

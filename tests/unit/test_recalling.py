@@ -1,13 +1,19 @@
 """What the ledger tells of earlier checks and of what trainings took."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from tasks.recalling import _spent_budgets, past_watches
+from tasks.recalling import circumstances, past_watches, spent_budgets
+from tasks.registry import ServedVersion
 from tasks.settings import load_workload
 from tasks.tracking import TrackedRun, tracked_run
 from twinloop.budget_keys import Budgets
+from twinloop.decision import Decision
 from twinloop.logplan import Metric, Tag
+from twinloop.outlookplan import ANSWERED
+from twinloop.watches import Watch
 
 NOW, DAY = datetime(2012, 3, 1, tzinfo=UTC), timedelta(days=1)
 
@@ -44,6 +50,42 @@ def test_what_comes_later_is_not_known_yet(home: Path) -> None:
     assert [w.as_of for w in found] == [NOW - 5 * DAY]
 
 
+def test_a_retraining_that_found_nothing_to_do_is_an_answer(home: Path) -> None:
+    """Drift is not asked about day after day; a call that was put off, or failed, stands."""
+    spec, decision = (
+        load_workload("bikes"),
+        Decision(action="retrain", reasons=("x drifted",), features=(), cause="drift: x"),
+    )
+    known: dict[str, Any] = {"version": "1", "until": None}
+    champion = ServedVersion.model_construct(**known)
+    past = tuple(
+        Watch(as_of=NOW - d * DAY, action="retrain", cause="drift: x", version="1") for d in (3, 2)
+    )
+
+    def calls() -> int:
+        return circumstances(spec, champion, decision, past, now()).calls
+
+    def answer(day: int, word: str, sandbox: str = "") -> None:
+        mine = load_workload(f"bikes-{sandbox}" if sandbox else "bikes")
+        with tracked_run(mine, "retraining", window=None, as_of=NOW - day * DAY) as run:
+            run.log([Tag(ANSWERED, word)])
+
+    assert calls() == 0
+    answer(3, "no")
+    answer(3, "yes", sandbox="replay-drift")
+    with (
+        suppress(ZeroDivisionError),
+        tracked_run(spec, "retraining", window=None, as_of=NOW - 3 * DAY) as run,
+    ):
+        run.log([Tag(ANSWERED, "yes")])
+        raise ZeroDivisionError
+    assert calls() == 0
+    answer(3, "yes")
+    assert calls() == 1
+    answer(2, "yes")
+    assert calls() == 2
+
+
 def test_a_budget_that_is_spent_is_named(home: Path) -> None:
     """What trainings of this month took stands against what they may; a replay has no month."""
     spec = load_workload("bikes")
@@ -53,6 +95,6 @@ def test_a_budget_that_is_spent_is_named(home: Path) -> None:
         spec.model_copy(update={"budget": Budgets.model_validate({"training": {"month": bound}})})
         for bound in ({"minutes": 1e-9}, {"minutes": 60})
     )
-    assert "(budget.training.month.minutes)" in _spent_budgets(spent)
-    assert _spent_budgets(left) == ""
-    assert _spent_budgets(spent.model_copy(update={"sandbox": "replay"})) == ""
+    assert "(budget.training.month.minutes)" in spent_budgets(spent)
+    assert spent_budgets(left) == ""
+    assert spent_budgets(spent.model_copy(update={"sandbox": "replay"})) == ""

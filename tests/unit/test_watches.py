@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from twinloop.decision import Decision, Expectation, decide
+from twinloop.decision import NEW_LABELS, Decision, Expectation, decide
 from twinloop.drift import FeatureDrift
 from twinloop.estimate import Estimate
 from twinloop.harm import Harm, Period
@@ -178,10 +178,29 @@ def test_calls_in_a_row_are_counted_until_it_was_well() -> None:
         call(30, "reached"),
         call(25, "labels", "watch"),
     ]
-    trained = [NOW - 30 * DAY]
+    trained = [NOW - 38 * DAY, NOW - 30 * DAY]
     assert calls_before(past, "labels", trained, "2") == (2, past[3])
     assert calls_before(past, "labels", [], "2") == (0, None)
     assert calls_before(past, "drift: x", trained, "1") == (0, None)
+
+
+def test_one_training_answers_one_call_however_often_it_was_called_for() -> None:
+    """Of daily calls only the newest before it; those since are open, and so are those before."""
+    daily = [call(day, "labels") for day in range(28, 7, -1)]
+    at = NOW - 8 * DAY
+    assert calls_before(daily, "labels", [at], "1") == (1, daily[-1])
+    # Two answers on one day are one.
+    assert calls_before(daily, "labels", [at, at], "1") == (1, daily[-1])
+    assert calls_before(daily, "labels", [NOW - 20 * DAY, at], "1") == (2, daily[-1])
+    assert calls_before(daily, "labels", [NOW - 40 * DAY], "1") == (0, None)
+
+
+def test_what_new_labels_asked_for_is_no_answer_to_an_older_call() -> None:
+    """The newest call is what an answer is to, whatever it was for."""
+    asked = Watch(as_of=NOW - 5 * DAY, cause=NEW_LABELS, action="fine", version="1")
+    past = [call(9, "drift: x"), asked]
+    assert calls_before(past, "drift: x", [NOW - 5 * DAY], "1") == (0, None)
+    assert calls_before(past, "drift: x", [NOW - 9 * DAY], "1")[0] == 1
 
 
 def test_drift_of_the_same_columns_is_the_same_cause() -> None:
