@@ -47,8 +47,13 @@ def label_window(workload: Workload, as_of: datetime) -> Window | None:
 @step
 def check_drift(
     workload: Workload, champion: ServedVersion, as_of: datetime, run: TrackedRun
-) -> Decision:
+) -> tuple[Decision, tuple[Watch, ...]]:
     """Compare what the champion scored lately with what it was trained on, and decide.
+
+    Returns
+    -------
+    tuple of Decision and tuple of Watch
+        The decision, and the earlier checks that it was made in the light of, the oldest first.
 
     Raises
     ------
@@ -74,14 +79,37 @@ def check_drift(
     found = circumstances(workload, champion, decision, past, run)
     decision = guarded(decision, found, workload)
     run.rows = profile.rows
-    run.log(plan_decision(decision, workload.metric))
     run.log(plan_watched(Tag("twinloop.version", champion.version), losses, labelled))
     run.log(_accuracy(workload, champion, labelled))
     run.log(_shadow(workload, label_window(workload, as_of)))
-    course = (*past, watch_of(decision, as_of, champion.version))
+    return decision, past
+
+
+@step
+def show_decision(
+    workload: Workload,
+    champion: ServedVersion,
+    decision: Decision,
+    past: tuple[Watch, ...],
+    run: TrackedRun,
+) -> None:
+    """Log a decision once nothing changes it any more, and the page of the check.
+
+    Parameters
+    ----------
+    workload, champion
+        Whose rows, and who answered them.
+    decision
+        What the check concluded.
+    past
+        Earlier checks, the oldest first.
+    run
+        Of the check.
+    """
+    run.log(plan_decision(decision, workload.metric))
+    course = (*past, watch_of(decision, run.as_of, champion.version))
     run.log(plan_drift_page(decision, course, workload))
     _show_course(workload, run)
-    return decision
 
 
 def _show_course(workload: Workload, run: TrackedRun) -> None:

@@ -15,6 +15,7 @@ __all__ = ["Action", "Decision", "Expectation", "Harm", "assess_harm", "decide",
 
 Action = Literal["fine", "watch", "retrain"]
 NEW_LABELS = "new labels"
+ROLLED_BACK = "rolled back"
 
 
 class Expectation(Frozen):
@@ -64,7 +65,7 @@ class Decision(Frozen):
         What speaks for a retraining: ``labels``, ``reached``, ``drift: ...`` or ``estimate``; where
         nothing does, ``new labels`` if it is time to ask whether a refresh would help.
     held
-        The guard that holds it back; empty where none does.
+        The guard that holds it back, or that the champion was rolled back; empty where none does.
     """
 
     action: Action
@@ -82,8 +83,8 @@ class Decision(Frozen):
 
     @property
     def reason(self) -> str:
-        """What counts most: the first of the reasons, or the last where only it calls."""
-        return self.reasons[-1 if self.cause == NEW_LABELS else 0]
+        """What counts most: the first of the reasons."""
+        return self.reasons[0]
 
     @property
     def calls(self) -> bool:
@@ -154,13 +155,23 @@ def guarded(decision: Decision, found: Circumstances, workload: Workload) -> Dec
         why = probes(found, workload) if decision.harm is not None else ""
         if not why:
             return decision
-        reasons = (*decision.reasons, why)
+        # Nothing else calls: it is what counts most.
+        reasons = (why, *decision.reasons)
         return decision.model_copy(update={"cause": NEW_LABELS, "reasons": reasons})
     held = holds(decision.cause, found, workload)
     if not held:
         return decision
     reasons = (*decision.reasons, f"no retraining now, {held}")
     return decision.model_copy(update={"action": "watch", "held": held, "reasons": reasons})
+
+
+def rolled_back(decision: Decision, reason: str) -> Decision:
+    """Return the decision once its champion was replaced: what was found is of one that is gone."""
+    cause = "" if decision.cause == NEW_LABELS else decision.cause
+    reasons = (reason, *decision.reasons)
+    return decision.model_copy(
+        update={"action": "watch", "cause": cause, "held": ROLLED_BACK, "reasons": reasons}
+    )
 
 
 def _say_harm(harm: Harm) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from twinloop.course import by_effect, draw_columns, draw_course
-from twinloop.decision import Decision
+from twinloop.decision import ROLLED_BACK, Decision
 from twinloop.estimate import Estimate
 from twinloop.evaluation import METRICS
 from twinloop.intervals import brackets
@@ -97,6 +97,7 @@ def _tiles(
 ) -> tuple[tuple[str, str, str], ...]:
     metric, known = workload.metric, decision.expectation
     held = f"held back, {decision.held}" if decision.held else _MEANING[decision.action]
+    held = "the champion was rolled back" if decision.held == ROLLED_BACK else held
     tiles: list[tuple[str, str, str]] = [("Decision", decision.action, held)]
     if known is None:
         return tuple(tiles)
