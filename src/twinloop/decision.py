@@ -24,7 +24,7 @@ class Expectation(Frozen):
     Attributes
     ----------
     promised
-        The metric on the champion's holdout.
+        The metric on the champion's holdout; None where it was trained for another metric.
     estimate
         Of the rows scored lately; None where nothing tells.
     checked, realised
@@ -35,7 +35,7 @@ class Expectation(Frozen):
         Of how many.
     """
 
-    promised: float
+    promised: float | None
     estimate: Estimate | None = None
     checked: Estimate | None = None
     realised: float | None = None
@@ -49,7 +49,7 @@ class Expectation(Frozen):
 
     def worse(self, tolerance: float) -> bool:
         """Tell whether even the better end of the estimate is above what was promised."""
-        if self.estimate is None:
+        if self.estimate is None or self.promised is None:
             return False
         metric = METRICS[self.estimate.metric]
         best = self.estimate.high if metric.greater_is_better else self.estimate.low
@@ -194,6 +194,7 @@ def _say_harm(harm: Harm) -> list[str]:
 def _say_estimate(known: Expectation, *, worse: bool) -> list[str]:
     found = known.estimate
     assert found is not None  # noqa: S101 - asked for by the caller
+    assert known.promised is not None  # noqa: S101 - what has a gauge of the metric promised it
     how = "clearly worse than" if worse else "in line with"
     said = [
         f"{found.metric} estimated at {found.value:.4g} [{found.low:.4g}, {found.high:.4g}] on "

@@ -106,8 +106,11 @@ def _tiles(
             (f"{metric}, estimated", brief(known.estimate.value), _interval(known.estimate))
         )
     realised = "no labels yet" if known.realised is None else brief(known.realised)
-    tiles.append((f"{metric}, realised", realised, f"{brief(known.promised)} promised"))
-    missed, of = missed_lately(watches, workload.monitoring.window)
+    promised = "nothing" if known.promised is None else brief(known.promised)
+    tiles.append((f"{metric}, realised", realised, f"{promised} promised"))
+    # Each version estimates by itself.
+    mine = [w for w in watches if w.version == watches[-1].version]
+    missed, of = missed_lately(mine, workload.monitoring.window)
     if of:
         trust = "weighs in" if known.trusted else "does not count now"
         tiles.append(("Estimates lately", f"{of - missed} of {of} right", trust))

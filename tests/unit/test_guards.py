@@ -32,7 +32,7 @@ def held(_cause: str = "labels", **found: Any) -> str:
         ({"since_training": 2 * DAY}, "cooldown: 5 days of 7d left"),
         ({"since_training": 6.5 * DAY}, "cooldown: 12 hours of 7d left"),
         ({"since_training": 7 * DAY}, ""),
-        ({"new_rows": 99}, "min_new_rows: 99 labelled rows since the champion's training, 100"),
+        ({"new_rows": 99}, "min_new_rows: 99 scored rows since the champion's training, 100"),
         ({"new_rows": 100}, ""),
         ({"spent": "2 of 2 EUR (budget.month.money)"}, "budget: 2 of 2 EUR (budget.month.money)"),
         ({"spent": ""}, ""),
@@ -103,7 +103,7 @@ def test_new_labels_alone_ask_what_a_refresh_would_bring(found: dict[str, Any], 
     known = Circumstances.model_validate({"since_training": 20 * DAY, "new_rows": 100} | found)
     after = guarded(fine, known, TIMED)
     assert (after.action, after.calls, after.cause == NEW_LABELS) == ("fine", asks, asks)
-    assert ("100 labelled rows are newer" in after.reason) is asks
+    assert ("100 scored rows whose labels are due are newer" in after.reason) is asks
 
 
 def test_what_calls_is_the_reason_whatever_else_is_said() -> None:
@@ -114,7 +114,7 @@ def test_what_calls_is_the_reason_whatever_else_is_said() -> None:
     fine = Decision(action="fine", reasons=("as promised",), features=(), harm=harm)
     after = guarded(fine, Circumstances(since_training=20 * DAY, new_rows=100), TIMED)
     after = after.model_copy(update={"reasons": (*after.reasons, "v2 is on probation")})
-    assert "a fit of its recipe" in after.reason
+    assert "100 scored rows" in after.reason
 
 
 @pytest.mark.parametrize("cause", ["labels", NEW_LABELS])
