@@ -35,8 +35,8 @@ from twinloop.workload import Workload
 
 # Days, or bunches of rows, that are looked at by themselves: what began lately shows there first.
 _LOOKS = (7, 4)
-# Of a window that overlaps newer ones more than this share must be new for its rows to count.
-_MOSTLY = 0.5
+# Of a window that overlaps newer ones more than this share must be its own for its rows to count.
+_ITS_OWN = 0.9
 
 
 def watch_window(workload: Workload, as_of: datetime) -> Window | None:
@@ -173,12 +173,12 @@ def _recent_profile(
 ) -> Profile:
     """Merge the profiles of what the champion scored in a window, each moment once.
 
-    A window that lies by half or more in newer ones is left out, and so is a profile of other bins,
-    which an older release counted by.
+    A window of which newer ones cover a tenth or more is left out: a profile is whole or not at
+    all. So is a profile of other bins, which an older release counted by.
     """
     found = [m for m in overlapping(workload, window) if m.version == champion]
     timed = [m.window for m in found if m.window is not None]
-    newest = {window for window, _ in newest_parts(timed, _MOSTLY)}
+    newest = {window for window, _ in newest_parts(timed, _ITS_OWN)}
     bins = loaded.reference.binning.digest
     profiles = [read_profile(m) for m in found if m.window is None or m.window in newest]
     profiles = [profile for profile in profiles if profile.bins == bins]
