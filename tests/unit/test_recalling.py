@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tasks import recalling
-from tasks.published import Manifest
 from tasks.recalling import _new_rows, _spent_budgets, _trainings, past_watches
+from tasks.registry import ServedVersion
 from tasks.settings import load_workload
 from tasks.tracking import TrackedRun, tracked_run
 from tests.windows import version
@@ -70,9 +72,8 @@ def test_rows_of_windows_that_overlap_count_once(
     """Weeks scored every day, 70 rows each: two weeks and a day since the training are 150 rows."""
     spec, day = load_workload("bikes"), timedelta(days=1)
     ends = [NOW - n * DAY for n in range(40)]
-    found = [
-        Manifest.model_construct(window=Window(start=end - 7 * day, end=end), scored=70)
-        for end in ends
+    found: list[Any] = [
+        SimpleNamespace(window=Window(start=end - 7 * day, end=end), scored=70) for end in ends
     ]
     monkeypatch.setattr(
         recalling,
@@ -86,7 +87,8 @@ def test_rows_of_windows_that_overlap_count_once(
 
 def test_a_second_replay_starts_afresh(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sandbox keeps the first one's versions, which the guards of the second do not know."""
-    spec, found = load_workload("bikes-replay-drift"), []
+    spec = load_workload("bikes-replay-drift")
+    found: list[ServedVersion] = []
     monkeypatch.setattr(recalling, "versions", lambda _: found)
     for number in (1, 2):
         with tracked_run(spec, "replay", window=None, as_of=NOW):
