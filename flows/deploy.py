@@ -23,7 +23,7 @@ from prefect.client.schemas.objects import (
 )
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
-from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows.form import describe, parameter_form
@@ -86,7 +86,8 @@ def deploy(workloads: list[Workload]) -> list[str]:
     """Register all deployments and automations; what a person changed in the UI stays.
 
     Schedules and parameters are set when a deployment is made, and again when the schedule in the
-    workload file has changed since; not otherwise. Automations are made where they are missing.
+    workload file has changed since; not otherwise. Automations are made where they are missing, and
+    hear of events that an older release did not have.
 
     Returns
     -------
@@ -157,9 +158,16 @@ def _schedules(plan: Plan) -> list[DeploymentScheduleCreate]:
 
 
 def _automate(client: SyncPrefectClient, workload: Workload, retraining: UUID) -> None:
-    """Start a retraining where drift is detected, once for each cause."""
-    name = automation_name(workload)
-    if client.read_automations_by_name(name):
+    """Start a retraining where drift is detected, once for each cause.
+
+    One of an older release, which hears fewer events, is told to listen to the others as well.
+    """
+    name, expect = automation_name(workload), {DRIFT_EVENT, LABELS_EVENT}
+    known = client.read_automations_by_name(name)
+    for automation in known:
+        if (wanted := listening(automation, expect)) is not None:
+            client.update_automation(automation.id, wanted)
+    if known:
         return
     payload = {
         field: {"__prefect_kind": "jinja", "template": f"{{{{ event.payload.{field} }}}}"}
@@ -169,7 +177,7 @@ def _automate(client: SyncPrefectClient, workload: Workload, retraining: UUID) -
         name=name,
         description=f"Starts retrain-model/{workload.name} on {DRIFT_EVENT} or {LABELS_EVENT}.",
         trigger=EventTrigger(
-            expect={DRIFT_EVENT, LABELS_EVENT},
+            expect=expect,
             match={"prefect.resource.id": drift_resource(workload)},
             posture=Posture.Reactive,
             threshold=1,
@@ -182,6 +190,19 @@ def _automate(client: SyncPrefectClient, workload: Workload, retraining: UUID) -
             )
         ],
     ).create()
+
+
+def listening(known: AutomationCore, expect: set[str]) -> AutomationCore | None:
+    """Return an automation that listens to events beside those it does; None if it does already.
+
+    All else stays as a person may have changed it, a pause too.
+    """
+    trigger = known.trigger
+    if not isinstance(trigger, EventTrigger) or expect <= trigger.expect:
+        return None
+    fields = known.model_dump(exclude={"id", "owner_resource", "trigger"})
+    more = trigger.model_copy(update={"expect": trigger.expect | expect})
+    return AutomationCore(**fields, trigger=more)
 
 
 def _find_dead_runs(client: SyncPrefectClient) -> None:

@@ -27,7 +27,7 @@ from twinloop.learning_curve import SHARES, CurvePoint, affordable
 from twinloop.logplan import plan_training
 from twinloop.profile import Reference, combine, window_numbers
 from twinloop.recipe import Recipe
-from twinloop.reference import Counted, sample_windows
+from twinloop.reference import Counted, sample_windows, with_quarantined
 from twinloop.results import CandidateResult, Leaderboard
 from twinloop.rule import Rule, learn_rule
 from twinloop.scoreplan import plan_curve, plan_rule, plan_slices
@@ -119,7 +119,9 @@ def fit_model(
         before=before,
         predictions=predictions,
         score=METRICS[workload.metric].score(y, predictions),
-        reference=_reference(judged, rows, judged.decided(unseen.predictions), losses, workload),
+        reference=_reference(
+            judged, rows, judged.decided(unseen.predictions), losses, workload, snapshot
+        ),
         gauge=_gauge(
             judged,
             pa.concat_tables([rows, held]),
@@ -271,6 +273,7 @@ def _reference(
     unseen: Predictions,
     losses: np.ndarray,
     workload: Workload,
+    snapshot: Snapshot,
 ) -> Reference:
     """Profile rows window by window, with predictions of models that had not seen them.
 
@@ -284,13 +287,24 @@ def _reference(
     weights = tuple(float(w) for w in importance(scorer.predictor, X.shape[1]))
     profiles = [counted.profile(at == i) for i in np.unique(at)]
     windows, sample, separations = sample_windows(profiles, weights)
+    until = None if times is None else int(times.max())
+    windows = with_quarantined(
+        windows,
+        snapshot.quarantined,
+        snapshot.rows,
+        snapshot.bad_days,
+        # Windows without rows have no profile; where there are some, days tell no window.
+        until if len(windows) == at.max() + 1 else None,
+        _span(workload),
+    )
     return Reference(
         binning=binning,
         whole=combine(list(windows), binning),
         windows=windows,
-        until=None if times is None else int(times.max()),
+        until=until,
         sample=sample,
         separations=separations,
+        quarantine=True,
         importance=weights,
         loss=watched_metric(workload.metric).name,
         losses=tuple(float(v) for v in losses),
@@ -323,8 +337,12 @@ def _gauge(
 
 
 def _windows(table: pa.Table, workload: Workload) -> np.ndarray:
-    span = int(workload.monitoring.window.total_seconds() * _MICROSECOND)
-    return window_numbers(times_of(table, workload), table.num_rows, span)
+    return window_numbers(times_of(table, workload), table.num_rows, _span(workload))
+
+
+def _span(workload: Workload) -> int:
+    """Return the length of a watch's window, microseconds."""
+    return int(workload.monitoring.window.total_seconds() * _MICROSECOND)
 
 
 def _block_losses(

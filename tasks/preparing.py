@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from tasks import sources, storage
 from tasks.metering import leave_behind, step
@@ -17,6 +19,7 @@ from twinloop.cleaning import clean
 from twinloop.contract import REASON, Contract, check_rows, infer_contract
 from twinloop.digest import content_digest
 from twinloop.errors import QuarantineError, StorageError
+from twinloop.tables import convert
 from twinloop.vocabulary import Frozen
 from twinloop.window import Window, window_before
 from twinloop.workload import Workload
@@ -25,6 +28,7 @@ from twinloop.workload import Workload
 _FORMAT = 1
 _ROWS = "rows.parquet"
 _LONGEST_EXAMPLE = 100
+_DAY = 86_400_000_000  # microseconds
 _BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -43,6 +47,8 @@ class Snapshot(Frozen):
         Rows that broke the contract, kept in ``bad.parquet`` beside.
     dropped
         Rows left out in cleaning, by reason.
+    bad_days
+        Quarantined rows by the day of their time, in days since 1970, where that can be read.
     reused
         Whether it was there already.
     """
@@ -54,6 +60,7 @@ class Snapshot(Frozen):
     quarantined: int
     dropped: dict[str, int]
     contract: Contract
+    bad_days: dict[int, int] = Field(default_factory=dict)
     reused: bool = False
 
     def table(self) -> pa.Table:
@@ -101,6 +108,7 @@ def prepare_snapshot(workload: Workload, window: Window | None) -> Snapshot:
         quarantined=checked.bad.num_rows,
         dropped=cleaned.dropped,
         contract=contract,
+        bad_days=_days(bad, workload),
     )
     # Another process may put the same in place meanwhile; only what lay there broken is removed.
     there = snapshot.path.exists()
@@ -114,6 +122,15 @@ def prepare_snapshot(workload: Workload, window: Window | None) -> Snapshot:
         leave_behind(sum(f.stat().st_size for f in snapshot.path.iterdir()))
     storage.write_text(index, snapshot.model_dump_json(indent=1))
     return snapshot
+
+
+def _days(bad: pa.Table, workload: Workload) -> dict[int, int]:
+    """Count rows by the day of their time: those whose time can be read."""
+    if workload.time is None or bad.num_rows == 0:
+        return {}
+    times = convert(bad.column(workload.time), "timestamp").values.drop_null().cast(pa.int64())
+    days, counts = np.unique(times.to_numpy() // _DAY, return_counts=True)
+    return dict(zip(days.tolist(), counts.tolist(), strict=True))
 
 
 def _recipe(workload: Workload, window: Window | None) -> str:

@@ -17,9 +17,9 @@ from tasks.registry import (
     move_champion,
 )
 from tasks.tracking import TrackedRun, client
-from twinloop.decision import Decision
+from twinloop.decision import Decision, rolled_back
 from twinloop.evaluation import METRICS
-from twinloop.logplan import LogItem, Metric, Tag, Text
+from twinloop.logplan import LogItem, Metric, Tag
 from twinloop.paired import Pairing
 from twinloop.verdict import Verdict, compare
 from twinloop.window import Window
@@ -57,7 +57,8 @@ def review_promotion(
     Returns
     -------
     Decision
-        With what was found of the champion among its reasons.
+        With what was found of the champion among its reasons; after a rollback it calls for
+        nothing, as it was made of a champion that serves no more.
     """
     former = find_former(workload, champion)
     moves = champion_moves(workload) if former is not None else []
@@ -73,11 +74,13 @@ def review_promotion(
     verdict = _compare(workload, *known)
     if not verdict.checks:
         return decision  # rows are too few yet
-    client().set_tag(moves[0].run_id, _LOOKED, str(look))
     words = _conclude(workload, champion, former, verdict, look, as_of, run)
-    decision = decision.model_copy(update={"reasons": (*decision.reasons, words)})
-    run.log(_plan(verdict, decision))
-    return decision
+    # Only now: a look that nothing came of, as something failed, is taken again.
+    client().set_tag(moves[0].run_id, _LOOKED, str(look))
+    run.log(_plan(verdict))
+    if verdict.outcome == "promote":
+        return rolled_back(decision, words)
+    return decision.model_copy(update={"reasons": (*decision.reasons, words)})
 
 
 def _labels(
@@ -136,12 +139,11 @@ def _conclude(
     return f"{champion.label} is on probation against {former.label}: {on_rows}"
 
 
-def _plan(verdict: Verdict, decision: Decision) -> list[LogItem]:
+def _plan(verdict: Verdict) -> list[LogItem]:
     outcome = {"promote": "rolled back", "keep": "proved itself"}.get(verdict.outcome, "open")
     numbers = {"gain": verdict.gain, "low": verdict.low, "high": verdict.high}
     return [
         Tag("twinloop.probation", outcome),
-        Text("decision.json", decision.model_dump_json(indent=1)),
         *(Metric(f"probation/former_{n}", v) for n, v in numbers.items() if v is not None),
         Metric("probation/labels", float(verdict.n_rows)),
     ]

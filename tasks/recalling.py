@@ -1,6 +1,6 @@
 """Recalling: what earlier drift checks found, and what came of them, from the ledger."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tasks.bookkeeping import read_bounds
@@ -13,7 +13,7 @@ from twinloop.evaluation import METRICS, Metric
 from twinloop.guards import Circumstances
 from twinloop.outlookplan import ANSWERED
 from twinloop.watches import Watch, calls_before
-from twinloop.window import Window, as_utc
+from twinloop.window import Window, as_utc, newest_parts
 from twinloop.workload import Workload
 
 _MOST = 1000
@@ -40,7 +40,7 @@ def circumstances(
 ) -> Circumstances:
     """Gather what the guards of a retraining have to know."""
     as_of = run.as_of
-    trained = [v.trained_at for v in versions(workload) if v.trained_at <= as_of]
+    trained = [at for at in _trainings(workload, run) if at <= as_of]
     answers = [*trained, *_answers(workload, as_of, run)]
     calls, last = calls_before(past, decision.cause, answers, champion.version)
     called = [w.as_of for w in past if w.called]
@@ -53,6 +53,15 @@ def circumstances(
         worsened=_worsened(decision, last, METRICS[workload.metric]),
         spent=spent_budgets(workload),
     )
+
+
+def _trainings(workload: Workload, run: TrackedRun) -> list[datetime]:
+    """Return when versions were trained; in a replay, those of this one: a sandbox keeps others."""
+    found = versions(workload)
+    if run.replay:
+        mine = {one.info.run_id for one in _search(workload, "training", run)}
+        found = [version for version in found if version.run_id in mine]
+    return [version.trained_at for version in found]
 
 
 def _worsened(decision: Decision, last: Watch | None, metric: Metric) -> float | None:
@@ -96,7 +105,8 @@ def _search(workload: Workload, kind: str, run: TrackedRun, more: str = "") -> l
 def _new_rows(workload: Workload, champion: ServedVersion, as_of: datetime) -> int | None:
     """Count rows scored since the newest that the champion was fitted on, labels due.
 
-    Of a window that begins earlier, or ends later than labels are known, its share counts.
+    Of a window that begins earlier, ends later than labels are known, or lies in part in a newer
+    one, its share counts.
     """
     if workload.time is None or champion.until is None:
         return None
@@ -104,11 +114,13 @@ def _new_rows(workload: Workload, champion: ServedVersion, as_of: datetime) -> i
     until = as_of - workload.monitoring.labels_after
     if until <= since:
         return 0
+    found = overlapping(workload, Window(start=since, end=until))
+    scored = {m.window: m.scored for m in found if m.window is not None}
     rows = 0.0
-    for manifest in overlapping(workload, Window(start=since, end=until)):
-        if manifest.window is not None:
-            start, end = manifest.window.start, manifest.window.end
-            rows += manifest.scored * ((min(end, until) - max(start, since)) / (end - start))
+    for window, part in newest_parts(list(scored)):
+        counted = min(part.end, until) - max(part.start, since)
+        if counted > timedelta(0):
+            rows += scored[window] * (counted / (window.end - window.start))
     return int(rows)
 
 

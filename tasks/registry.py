@@ -366,11 +366,12 @@ def point_aliases(name: str, champion: str, former: str) -> None:
         Numbers of versions.
     """
     mlflow_client = client()
-    mlflow_client.set_registered_model_alias(name, CHAMPION, champion)
     if former:
         mlflow_client.set_registered_model_alias(name, FORMER, former)
     else:
         mlflow_client.delete_registered_model_alias(name, FORMER)
+    # Last: a failure before it leaves the champion that the ledger knows of.
+    mlflow_client.set_registered_model_alias(name, CHAMPION, champion)
 
 
 def _who() -> str:

@@ -50,7 +50,7 @@ from twinloop.workload import Workload
 
 _log = logging.getLogger("twinloop.progress")
 # Raise when the same rows and version would now give other files.
-_FORMAT = 2
+_FORMAT = 3
 _MOST_MISSED = 100
 # What a part may hold in memory before it is written.
 _PART_BYTES = 64_000_000

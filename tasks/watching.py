@@ -1,6 +1,7 @@
 """Watching: recent windows against what the champion was trained on, and late labels."""
 
 import math
+from contextlib import suppress
 from datetime import datetime
 
 import numpy as np
@@ -21,12 +22,21 @@ from twinloop.evaluation import METRICS, block_means, watched_metric
 from twinloop.harm import Harm, Period, assess_harm
 from twinloop.logplan import Metric, Tag, plan_decision, plan_drift_page
 from twinloop.profile import Profile, combine
-from twinloop.watches import Watch, past_checks, past_periods, watch_of, with_record
-from twinloop.window import Window, window_before
+from twinloop.watches import (
+    Watch,
+    loss_names,
+    past_checks,
+    past_periods,
+    watch_of,
+    with_record,
+)
+from twinloop.window import Window, newest_parts, window_before
 from twinloop.workload import Workload
 
 # Days, or bunches of rows, that are looked at by themselves: what began lately shows there first.
 _LOOKS = (7, 4)
+# Of a window that overlaps newer ones more than this share must be its own for its rows to count.
+_ITS_OWN = 0.9
 
 
 def watch_window(workload: Workload, as_of: datetime) -> Window | None:
@@ -47,8 +57,13 @@ def label_window(workload: Workload, as_of: datetime) -> Window | None:
 @step
 def check_drift(
     workload: Workload, champion: ServedVersion, as_of: datetime, run: TrackedRun
-) -> Decision:
+) -> tuple[Decision, tuple[Watch, ...]]:
     """Compare what the champion scored lately with what it was trained on, and decide.
+
+    Returns
+    -------
+    tuple of Decision and tuple of Watch
+        The decision, and the earlier checks that it was made in the light of, the oldest first.
 
     Raises
     ------
@@ -74,14 +89,38 @@ def check_drift(
     found = circumstances(workload, champion, decision, past, run)
     decision = guarded(decision, found, workload)
     run.rows = profile.rows
-    run.log(plan_decision(decision, workload.metric))
-    run.log(plan_watched(Tag("twinloop.version", champion.version), losses, labelled))
+    version = Tag("twinloop.version", champion.version)
+    run.log(plan_watched(version, losses, labelled, workload.metric))
     run.log(_accuracy(workload, champion, labelled))
     run.log(_shadow(workload, label_window(workload, as_of)))
-    course = (*past, watch_of(decision, as_of, champion.version))
+    return decision, past
+
+
+@step
+def show_decision(
+    workload: Workload,
+    champion: ServedVersion,
+    decision: Decision,
+    past: tuple[Watch, ...],
+    run: TrackedRun,
+) -> None:
+    """Log a decision once nothing changes it any more, and the page of the check.
+
+    Parameters
+    ----------
+    workload, champion
+        Whose rows, and who answered them.
+    decision
+        What the check concluded.
+    past
+        Earlier checks, the oldest first.
+    run
+        Of the check.
+    """
+    run.log(plan_decision(decision, workload.metric))
+    course = (*past, watch_of(decision, run.as_of, champion.version))
     run.log(plan_drift_page(decision, course, workload))
     _show_course(workload, run)
-    return decision
 
 
 def _show_course(workload: Workload, run: TrackedRun) -> None:
@@ -94,30 +133,25 @@ def _show_course(workload: Workload, run: TrackedRun) -> None:
 
 
 def plan_watched(
-    version: Tag, losses: np.ndarray | None, labelled: Labelled | None
+    version: Tag, losses: np.ndarray | None, labelled: Labelled | None, metric: str
 ) -> list[Metric | Tag]:
     """Give what later watches read of this one: who served, and what its rows lost by block."""
     if losses is None or labelled is None:
         return [version]
     period = Period.of(losses)
-    return [
-        version,
-        Metric("rows/labelled", len(labelled.y)),
-        Metric("harm/loss_mean", period.mean),
-        Metric("harm/loss_deviation", period.deviation),
-        Metric("harm/loss_blocks", period.blocks),
-    ]
+    numbers = (Metric(n, getattr(period, f)) for f, n in loss_names(metric).items())
+    return [version, Metric("rows/labelled", len(labelled.y)), *numbers]
 
 
 def _accuracy(
     workload: Workload, champion: ServedVersion, labelled: Labelled | None
 ) -> list[Metric | Tag]:
     """Give the realised metric where labels have come, else the one the holdout promised."""
-    name = f"accuracy/{workload.metric}"
     if labelled is None:
+        name = f"accuracy/{champion.metric}"
         return [Metric(name, champion.score), Tag("twinloop.accuracy", "expected")]
     value = METRICS[workload.metric].score(labelled.y, labelled.predictions)
-    return [Metric(name, value), Tag("twinloop.accuracy", "realised")]
+    return [Metric(f"accuracy/{workload.metric}", value), Tag("twinloop.accuracy", "realised")]
 
 
 def _shadow(workload: Workload, window: Window | None) -> list[Metric]:
@@ -137,14 +171,21 @@ def _shadow(workload: Workload, window: Window | None) -> list[Metric]:
 def _recent_profile(
     workload: Workload, champion: ServedVersion, window: Window | None, loaded: Loaded
 ) -> Profile:
-    profiles = [
-        read_profile(manifest)
-        for manifest in overlapping(workload, window)
-        if manifest.version == champion
-    ]
+    """Merge the profiles of what the champion scored in a window, each moment once.
+
+    A window of which newer ones cover a tenth or more is left out: a profile is whole or not at
+    all. So is a profile of other bins, which an older release counted by.
+    """
+    found = [m for m in overlapping(workload, window) if m.version == champion]
+    timed = [m.window for m in found if m.window is not None]
+    newest = {window for window, _ in newest_parts(timed, _ITS_OWN)}
+    bins = loaded.reference.binning.digest
+    profiles = [read_profile(m) for m in found if m.window is None or m.window in newest]
+    profiles = [profile for profile in profiles if profile.bins == bins]
     if not profiles:
         raise EmptyWindowError(
-            f"{workload.id!r}: {champion.label} has scored nothing in {window or 'any window'}.",
+            f"{workload.id!r}: {champion.label} has scored nothing in {window or 'any window'}"
+            f"{', as this release counts' if found else ''}.",
             f"Score first: `twinloop score {workload.name}`.",
         )
     return combine(profiles, loaded.reference.binning)
@@ -167,7 +208,9 @@ def _harm(
     past: tuple[Watch, ...],
     as_of: datetime,
 ) -> Harm | None:
-    if losses is None:
+    metric = watched_metric(workload.metric)
+    # A champion of before the metric was changed promised nothing of this one.
+    if losses is None or loaded.reference.loss != metric.name:
         return None
     monitoring = workload.monitoring
     return assess_harm(
@@ -176,7 +219,7 @@ def _harm(
         n_rows,
         alpha=monitoring.alpha,
         tolerance=monitoring.tolerance,
-        of_mean=watched_metric(workload.metric).of_mean,
+        of_mean=metric.of_mean,
         looks=_LOOKS,
         past=past_periods(past, monitoring.window, as_of),
     )
@@ -193,19 +236,24 @@ def _expectation(
 ) -> Expectation:
     """Estimate the metric without labels, and hold earlier estimates to the labels since."""
     span, gauge = workload.monitoring.window, loaded.gauge
+    # An estimate is as good as the gauge it comes from: each version has its own.
+    past = tuple(w for w in past if w.version == champion.version)
     checks = past_checks(past, span)
+    promised = champion.score if champion.metric == workload.metric else None
     realised = checked = None
     if labelled is not None:
         realised = METRICS[workload.metric].score(labelled.y, labelled.predictions)
         realised = realised if math.isfinite(realised) else None
     # A gauge of before the metric was changed tells of another one.
     if gauge is None or gauge.metric != workload.metric:
-        return Expectation(promised=champion.score, realised=realised)
+        return Expectation(promised=promised, realised=realised)
     if labelled is not None:
-        then = _recent_profile(workload, champion, label_window(workload, as_of), loaded)
-        checked = gauge.estimate(then.expected, checks)
+        # Where they were scored by an older release, nothing tells what was expected of them.
+        with suppress(EmptyWindowError):
+            then = _recent_profile(workload, champion, label_window(workload, as_of), loaded)
+            checked = gauge.estimate(then.expected, checks)
     known = Expectation(
-        promised=champion.score,
+        promised=promised,
         estimate=gauge.estimate(profile.expected, checks),
         checked=checked,
         realised=realised,

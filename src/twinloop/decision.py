@@ -16,6 +16,7 @@ __all__ = ["Action", "Decision", "Expectation", "Harm", "assess_harm", "decide",
 Action = Literal["fine", "watch", "retrain"]
 NEW_LABELS = "new labels"
 REACHED = "reached"
+ROLLED_BACK = "rolled back"
 
 
 class Expectation(Frozen):
@@ -24,7 +25,7 @@ class Expectation(Frozen):
     Attributes
     ----------
     promised
-        The metric on the champion's holdout.
+        The metric on the champion's holdout; None where it was trained for another metric.
     estimate
         Of the rows scored lately; None where nothing tells.
     checked, realised
@@ -35,7 +36,7 @@ class Expectation(Frozen):
         Of how many.
     """
 
-    promised: float
+    promised: float | None
     estimate: Estimate | None = None
     checked: Estimate | None = None
     realised: float | None = None
@@ -49,7 +50,7 @@ class Expectation(Frozen):
 
     def worse(self, tolerance: float) -> bool:
         """Tell whether even the better end of the estimate is above what was promised."""
-        if self.estimate is None:
+        if self.estimate is None or self.promised is None:
             return False
         metric = METRICS[self.estimate.metric]
         best = self.estimate.high if metric.greater_is_better else self.estimate.low
@@ -65,7 +66,7 @@ class Decision(Frozen):
         What speaks for a retraining: ``labels``, ``reached``, ``drift: ...`` or ``estimate``; where
         nothing does, ``new labels`` if it is time to ask whether a refresh would help.
     held
-        The guard that holds it back; empty where none does.
+        The guard that holds it back, or that the champion was rolled back; empty where none does.
     """
 
     action: Action
@@ -83,8 +84,8 @@ class Decision(Frozen):
 
     @property
     def reason(self) -> str:
-        """What counts most: the first of the reasons, or the last where only it calls."""
-        return self.reasons[-1 if self.cause == NEW_LABELS else 0]
+        """What counts most: the first of the reasons."""
+        return self.reasons[0]
 
     @property
     def calls(self) -> bool:
@@ -155,13 +156,23 @@ def guarded(decision: Decision, found: Circumstances, workload: Workload) -> Dec
         why = probes(found, workload) if decision.harm is not None else ""
         if not why:
             return decision
-        reasons = (*decision.reasons, why)
+        # Nothing else calls: it is what counts most.
+        reasons = (why, *decision.reasons)
         return decision.model_copy(update={"cause": NEW_LABELS, "reasons": reasons})
     held = holds(decision.cause, found, workload)
     if not held:
         return decision
     reasons = (*decision.reasons, f"no retraining now, {held}")
     return decision.model_copy(update={"action": "watch", "held": held, "reasons": reasons})
+
+
+def rolled_back(decision: Decision, reason: str) -> Decision:
+    """Return the decision once its champion was replaced: what was found is of one that is gone."""
+    cause = "" if decision.cause == NEW_LABELS else decision.cause
+    reasons = (reason, *decision.reasons)
+    return decision.model_copy(
+        update={"action": "watch", "cause": cause, "held": ROLLED_BACK, "reasons": reasons}
+    )
 
 
 def _say_harm(harm: Harm) -> list[str]:
@@ -184,6 +195,7 @@ def _say_harm(harm: Harm) -> list[str]:
 def _say_estimate(known: Expectation, *, worse: bool) -> list[str]:
     found = known.estimate
     assert found is not None  # noqa: S101 - asked for by the caller
+    assert known.promised is not None  # noqa: S101 - what has a gauge of the metric promised it
     how = "clearly worse than" if worse else "in line with"
     said = [
         f"{found.metric} estimated at {found.value:.4g} [{found.low:.4g}, {found.high:.4g}] on "

@@ -145,8 +145,8 @@ def _together(reference: Reference, current: Profile, ahead: float) -> tuple[flo
 
 
 def _quarantined(reference: Reference, current: Profile) -> tuple[float, Effect] | None:
-    """Tell whether more rows break the contract than did in the past."""
-    if current.read == 0:
+    """Tell whether more rows break the contract than did in the past; None if that is not known."""
+    if current.read == 0 or not reference.quarantine:
         return None
     windows = reference.windows[::-1] or (reference.whole,)
     counts = np.array([[w.quarantined, max(w.read, 1)] for w in windows], np.float64)

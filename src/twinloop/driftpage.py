@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from twinloop.course import by_effect, draw_columns, draw_course
-from twinloop.decision import Decision
+from twinloop.decision import ROLLED_BACK, Decision
 from twinloop.estimate import Estimate
 from twinloop.evaluation import METRICS
 from twinloop.intervals import brackets
@@ -97,6 +97,7 @@ def _tiles(
 ) -> tuple[tuple[str, str, str], ...]:
     metric, known = workload.metric, decision.expectation
     held = f"held back, {decision.held}" if decision.held else _MEANING[decision.action]
+    held = "the champion was rolled back" if decision.held == ROLLED_BACK else held
     tiles: list[tuple[str, str, str]] = [("Decision", decision.action, held)]
     if known is None:
         return tuple(tiles)
@@ -105,8 +106,11 @@ def _tiles(
             (f"{metric}, estimated", brief(known.estimate.value), _interval(known.estimate))
         )
     realised = "no labels yet" if known.realised is None else brief(known.realised)
-    tiles.append((f"{metric}, realised", realised, f"{brief(known.promised)} promised"))
-    missed, of = missed_lately(watches, workload.monitoring.window)
+    promised = "nothing" if known.promised is None else brief(known.promised)
+    tiles.append((f"{metric}, realised", realised, f"{promised} promised"))
+    # Each version estimates by itself.
+    mine = [w for w in watches if w.version == watches[-1].version]
+    missed, of = missed_lately(mine, workload.monitoring.window)
     if of:
         trust = "weighs in" if known.trusted else "does not count now"
         tiles.append(("Estimates lately", f"{of - missed} of {of} right", trust))

@@ -18,7 +18,7 @@ class Circumstances(Frozen):
     since_training
         Since any version was last trained.
     new_rows
-        Rows with a label since the champion's training.
+        Rows scored since the newest of the champion's training, their labels due.
     calls
         How often the same cause has had its retraining, in a row.
     since_call
@@ -58,7 +58,7 @@ def holds(cause: str, found: Circumstances, workload: Workload) -> str:
         return f"cooldown: {_span(wait - found.since_training)} of {format_duration(wait)} left"
     if found.new_rows is not None and found.new_rows < rules.min_new_rows:
         return (
-            f"min_new_rows: {found.new_rows} labelled rows since the champion's training, "
+            f"min_new_rows: {found.new_rows} scored rows since the champion's training, "
             f"{rules.min_new_rows} wanted"
         )
     if held := _same_cause(cause, found, wait):
@@ -83,8 +83,8 @@ def probes(found: Circumstances, workload: Workload) -> str:
     if not since or min(since) < rules.probe_after:
         return ""
     return (
-        f"{found.new_rows} labelled rows are newer than the champion's: a fit of its recipe on "
-        "them tells whether a refresh pays"
+        f"{found.new_rows} scored rows whose labels are due are newer than the champion's: a fit "
+        "of its recipe on them tells whether a refresh pays"
     )
 
 

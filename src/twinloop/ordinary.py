@@ -64,8 +64,8 @@ def p_values(
             gained = stats.f.sf(degrees * (before / np.maximum(squares, 1e-12) - 1), 1, degrees)
             found = np.where(gained < _A_TREND, np.maximum(found, p), found)
             before = squares
-            variance = np.maximum(squares / degrees, 1 / typical) * (1 / known + 1 / len(sizes))
-    return np.minimum(found, _p_beyond(past, now, variance, degrees))
+            noise = np.maximum(squares / degrees, 1 / typical) * (1 / known + 1 / len(sizes))
+    return np.minimum(found, _p_beyond(past, now, noise, degrees))
 
 
 def _p_beyond(past: np.ndarray, now: np.ndarray, variance: np.ndarray, degrees: int) -> np.ndarray:

@@ -258,6 +258,9 @@ class Reference(Frozen):
     separations
         How well the rows of each window can be told from those of the others; see
         `twinloop.separation`.
+    quarantine
+        Whether the windows tell how many rows beside theirs broke the contract; those of older
+        releases do not.
     """
 
     binning: Binning
@@ -269,6 +272,7 @@ class Reference(Frozen):
     until: int | None = None
     sample: Sample = Sample()
     separations: tuple[float, ...] = ()
+    quarantine: bool = False
 
     @property
     def used(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Reference: what a model is to remember of its training rows, for windows to be compared with."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from twinloop.separation import separation
 
 # Rows of all windows together that the rows of a new one are to be told from.
 _ROWS = 4 * SIZE
+_DAY = 86_400_000_000  # microseconds
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,48 @@ def sample_windows(
     text = base64.b64encode(np.ascontiguousarray(kept).tobytes()).decode("ascii")
     plain = tuple(w.model_copy(update={"sample": Sample()}) for w in windows)
     return plain, Sample(n_columns=kept.shape[1], rows=text), areas
+
+
+def with_quarantined(
+    windows: Sequence[Profile],
+    bad: int,
+    rows: int,
+    by_day: Mapping[int, int],
+    newest: int | None,
+    span_micros: int,
+) -> tuple[Profile, ...]:
+    """Add to profiles of clean rows how many rows beside them broke the contract.
+
+    Parameters
+    ----------
+    windows
+        The newest first, as `window_numbers` counts them, none left out between.
+    bad, rows
+        Rows of the snapshot that broke the contract, and that are left.
+    by_day
+        Those of them whose day is known, by days since 1970. The others are spread evenly over the
+        rows.
+    newest
+        Time of the newest row of the first window, microseconds since 1970; None where rows have
+        no time.
+    span_micros
+        Length of a window, microseconds.
+
+    Returns
+    -------
+    tuple of Profile
+        The same, with what was read and quarantined.
+    """
+    dated = np.zeros(len(windows))
+    # Days tell nothing of windows that are shorter.
+    known = by_day if newest is not None and span_micros >= _DAY else {}
+    for day, n in known.items():
+        i = ((newest or 0) - day * _DAY - _DAY // 2) // span_micros
+        if 0 <= i < len(windows):
+            dated[i] += n
+    share = (bad - sum(known.values())) / max(rows, 1)
+    counts = (round(n + share * w.rows) for n, w in zip(dated.tolist(), windows, strict=True))
+    return tuple(
+        w.model_copy(update={"read": w.rows + n, "quarantined": n})
+        for n, w in zip(counts, windows, strict=True)
+    )

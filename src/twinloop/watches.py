@@ -7,6 +7,7 @@ from typing import Self
 
 from twinloop.decision import NEW_LABELS, Decision, Expectation
 from twinloop.estimate import Check
+from twinloop.evaluation import watched_metric
 from twinloop.harm import Period
 from twinloop.vocabulary import Frozen
 from twinloop.window import as_utc
@@ -79,11 +80,12 @@ class Watch(Frozen):
         """Read a check back from the metrics and tags of its run, see `numbers_of`."""
         found = {field: metrics[name] for field, name in _names(metric).items() if name in metrics}
         loss = None
-        if "harm/loss_mean" in metrics:
+        names = loss_names(metric)
+        if names["mean"] in metrics:
             loss = Period(
-                mean=metrics["harm/loss_mean"],
-                deviation=metrics["harm/loss_deviation"],
-                blocks=int(metrics["harm/loss_blocks"]),
+                mean=metrics[names["mean"]],
+                deviation=metrics[names["deviation"]],
+                blocks=int(metrics[names["blocks"]]),
             )
         return cls(
             as_of=as_utc(datetime.fromisoformat(tags["twinloop.as_of"])),
@@ -95,6 +97,16 @@ class Watch(Frozen):
             loss=loss,
             **found,
         )
+
+
+def loss_names(metric: str) -> dict[str, str]:
+    """Return the name in the ledger of each number of a period's loss.
+
+    Losses of one metric say nothing of another's: the name is that of the loss, see
+    `watched_metric`.
+    """
+    loss = watched_metric(metric).name
+    return {field: f"harm/loss_{field}_{loss}" for field in ("mean", "deviation", "blocks")}
 
 
 def _names(metric: str) -> dict[str, str]:
@@ -117,7 +129,8 @@ def numbers_of(decision: Decision, metric: str) -> Iterator[tuple[str, float]]:
     known, names = decision.expectation, _names(metric)
     if known is None:
         return
-    yield names["promised"], known.promised
+    if known.promised is not None:
+        yield names["promised"], known.promised
     if known.estimate is not None:
         yield names["estimated"], known.estimate.value
         yield names["low"], known.estimate.low

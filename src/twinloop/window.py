@@ -1,6 +1,7 @@
 """Windows: half-open spans of event time, in UTC."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Self
@@ -147,6 +148,34 @@ def window_before(as_of: datetime, span: timedelta, lag: timedelta = timedelta(0
     end = (as_utc(as_of) - lag).timestamp() // unit * unit
     last = datetime.fromtimestamp(end, UTC)
     return Window(start=last - span, end=last)
+
+
+def newest_parts(
+    windows: Sequence[Window], least: float = 0.0
+) -> tuple[tuple[Window, Window], ...]:
+    """Return windows with the part of each that no newer one covers: each moment counts once.
+
+    Newer is what ends later, and of two that end together the shorter one.
+
+    Parameters
+    ----------
+    windows
+        In any order.
+    least
+        Windows of which no more than this share is left are left out, and cover nothing.
+
+    Returns
+    -------
+    tuple of pairs of Window and Window
+        Window and part, the newest first. Parts share no moment.
+    """
+    found: list[tuple[Window, Window]] = []
+    for window in sorted(windows, key=lambda w: (w.end, w.start), reverse=True):
+        # Those before end no earlier: what they cover of this one reaches up to its end.
+        end = min([window.end, *(w.start for w, _ in found)])
+        if end - window.start > least * (window.end - window.start):
+            found.append((window, Window(start=window.start, end=end)))
+    return tuple(found)
 
 
 def check_cron(expression: str) -> str:

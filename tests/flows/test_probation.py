@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from flows.score_batch import score_batch
 from flows.train_model import train_model
@@ -26,11 +27,14 @@ from tasks.registry import (
     champion_moves,
     find_alias,
     find_champion,
+    find_version,
+    move_champion,
     roll_back,
 )
 from tasks.settings import load_workload
 from tasks.tracking import client
 from twinloop.decision import Decision
+from twinloop.verdict import Verdict
 from twinloop.workload import Workload
 
 START = pd.Timestamp("2024-01-01", tz="UTC")
@@ -117,22 +121,30 @@ def test_a_poisoned_champion_is_taken_back(home: Path, monkeypatch: pytest.Monke
     assert not any("v1" in reason for reason in early.reasons)
     decision = days(5, 5)
     assert numbers() == ("1", "")
-    assert "rolled back: v2 is worse than v1" in decision.reasons[-1]
+    assert "rolled back: v2 is worse than v1" in decision.reason
+    # Labels are bad, but of a version that is gone: that calls for nothing.
+    assert (decision.action, decision.held, decision.calls) == ("watch", "rolled back", False)
+    assert decision.harm is not None
+    assert decision.harm.harmful
+    assert [e["event"] for e in events] == [announcing.ROLLBACK_EVENT]
     move = champion_moves(workload)[0]
     assert (move.was, move.became, move.at) == ("2", "1", LATE + 5 * A_DAY)
-    assert move.reason == decision.reasons[-1]
+    assert move.reason == decision.reason
     assert move.low is not None
     assert move.low > 0
     check = client().get_run(move.evidence)
     assert check.data.tags["twinloop.kind"] == "monitoring"
     assert check.data.tags["twinloop.probation"] == "rolled back"
+    assert check.data.tags["twinloop.decision"] == "watch"
+    page = Path(client().download_artifacts(check.info.run_id, "drift.html")).read_text("utf-8")
+    assert "v2 is worse than v1" in page
     assert move.by == f"flow run {check.data.tags['twinloop.prefect_flow_run_id']}"
-    (event,) = [e for e in events if e["event"] == announcing.ROLLBACK_EVENT]
+    (event,) = events
     assert (event["payload"]["from"], event["payload"]["to"]) == ("2", "1")
     # Who served when is still known, and the one that is back is on no trial.
     served = {d: champion_at(workload, LATE + d * A_DAY) for d in (-1, 0, 4, 5)}
     assert {d: v.version for d, v in served.items() if v} == {-1: "1", 0: "2", 4: "2", 5: "1"}
-    assert days(6, 7).reasons[-1].count("v1") == 0
+    assert not any("v1" in reason for reason in days(6, 7).reasons)
     assert len(champion_moves(workload)) == 3
 
 
@@ -145,6 +157,49 @@ def test_a_good_champion_proves_itself(home: Path) -> None:
     assert "v3 has proved itself better than v2" in decision.reasons[-1]
     assert numbers() == ("3", "")
     assert champion_moves(workload)[0].became == "3"
+
+
+def test_a_look_that_failed_is_taken_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the champion cannot be moved the check fails, and the next one takes it back."""
+    with engines_off():
+        promoted(home, poisoned=True)
+        days(1, 4)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError("no")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("tasks.probation.move_champion", refuse)
+            with pytest.raises(OSError, match="no"):
+                days(5, 5)
+        assert numbers() == ("2", "1")
+        watch_drift("plant", LATE + 5 * A_DAY)
+    assert numbers() == ("1", "")
+
+
+@pytest.mark.parametrize("alias", [CHAMPION, FORMER])
+def test_a_move_that_fails_half_way_leaves_the_champion(
+    home: Path, monkeypatch: pytest.MonkeyPatch, alias: str
+) -> None:
+    """Whichever of the two aliases is refused, who served goes on serving."""
+    with engines_off():
+        workload = promoted(home, poisoned=True)
+    champion = find_champion(workload)
+    assert champion is not None
+    move = MlflowClient.set_registered_model_alias
+
+    def refuse(self: MlflowClient, name: str, which: str, version: str) -> None:
+        if which == alias:
+            raise OSError("no")
+        move(self, name, which, version)
+
+    why = Verdict(outcome="promote", reason="better", metric="rmse")
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_registered_model_alias", refuse)
+        with pytest.raises(OSError, match="no"):
+            move_champion(workload, find_version(workload, "1"), champion, why, LATE + A_DAY)
+    assert numbers()[0] == "2"
+    assert [m.became for m in champion_moves(workload)] == ["2", "1"]
 
 
 def test_nothing_is_taken_back_unasked(home: Path) -> None:

@@ -16,10 +16,12 @@ from twinloop.divergence import distance, effect
 from twinloop.drift import QUARANTINE, FeatureDrift, compare_profiles, holm, windows_ahead
 from twinloop.encoding import Encoding, Feature
 from twinloop.profile import Binning, ColumnProfile, Profile, Reference, combine
+from twinloop.reference import with_quarantined
 from twinloop.scorer import Predictions, Target
 from twinloop.window import Window
 from twinloop.workload import Workload
 
+A_DAY = 86_400_000_000  # microseconds
 COUNTS = st.lists(st.integers(0, 10_000), min_size=4, max_size=4).map(
     lambda counts: np.array(counts, np.float64)
 )
@@ -107,6 +109,7 @@ def reference(n_windows: int = 10, losses: tuple[float, ...] = (1.0,)) -> Refere
         importance=(0.9, 0.01),
         loss="mae",
         losses=losses,
+        quarantine=True,
     )
 
 
@@ -316,6 +319,42 @@ def test_quarantine_is_compared_with_the_past() -> None:
     usual = tuple(w.model_copy(update={"read": 316, "quarantined": 16}) for w in known.windows)
     assert not told(known.model_copy(update={"windows": usual}), read=316, quarantined=16).drifted
     assert not told(known.model_copy(update={"windows": usual}), read=300).drifted
+
+
+def test_a_share_that_always_broke_the_contract_is_no_drift() -> None:
+    """One row in a hundred, in windows of a training and after it, over days and without any."""
+    known = reference(26)
+    for by_day in ({}, dict.fromkeys(range(182), 3)):
+        bad = 3 * 26 if not by_day else 3 * 182
+        windows = with_quarantined(known.windows, bad, 300 * 26, by_day, 182 * A_DAY - 1, 7 * A_DAY)
+        n = 3 if not by_day else 21
+        assert [(w.read, w.quarantined) for w in windows] == [(300 + n, n)] * 26
+        usual = known.model_copy(update={"windows": windows})
+        assert not told(usual, read=300 + n, quarantined=n).drifted
+        assert told(usual, read=300 + 6 * n, quarantined=6 * n).drifted
+
+
+def test_rows_that_broke_the_contract_are_in_the_window_of_their_day() -> None:
+    """A bad week is one window's; rows of no window are in none, undated ones in all."""
+    windows = reference(3).windows
+    newest = 21 * A_DAY - 1
+    days = {0: 1, 6: 2, 7: 30, 20: 4, 21: 50, -1: 60}
+
+    def found(bad: int, newest: int | None = newest, span: int = 7 * A_DAY) -> list[int]:
+        counted = with_quarantined(windows, bad, 900, days, newest, span)
+        return [w.quarantined for w in counted]
+
+    assert found(147) == [4, 30, 3]
+    assert found(177) == [14, 40, 13]
+    # Without times, and in windows shorter than a day, they are spread over the rows.
+    assert found(147, None) == found(147, newest, A_DAY // 2) == [49, 49, 49]
+
+
+def test_of_a_past_that_was_not_counted_nothing_is_said() -> None:
+    """A version of an older release does not know of it: the fixed half of the limit stands."""
+    older = reference().model_copy(update={"quarantine": False})
+    current = older.binning.count(*rows(9, 300)).model_copy(update={"read": 316, "quarantined": 16})
+    assert QUARANTINE not in {f.column for f in compared(older, current)}
 
 
 def test_more_quarantine_than_usual_is_a_reason_to_watch() -> None:

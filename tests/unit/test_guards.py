@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from twinloop.decision import NEW_LABELS, Decision, Harm, guarded
+from twinloop.decision import NEW_LABELS, Decision, Harm, guarded, rolled_back
 from twinloop.guards import Circumstances, holds, probes
 from twinloop.workload import Workload
 
@@ -32,7 +32,7 @@ def held(_cause: str = "labels", **found: Any) -> str:
         ({"since_training": 2 * DAY}, "cooldown: 5 days of 7d left"),
         ({"since_training": 6.5 * DAY}, "cooldown: 12 hours of 7d left"),
         ({"since_training": 7 * DAY}, ""),
-        ({"new_rows": 99}, "min_new_rows: 99 labelled rows since the champion's training, 100"),
+        ({"new_rows": 99}, "min_new_rows: 99 scored rows since the champion's training, 100"),
         ({"new_rows": 100}, ""),
         ({"spent": "2 of 2 EUR (budget.month.money)"}, "budget: 2 of 2 EUR (budget.month.money)"),
         ({"spent": ""}, ""),
@@ -103,7 +103,33 @@ def test_new_labels_alone_ask_what_a_refresh_would_bring(found: dict[str, Any], 
     known = Circumstances.model_validate({"since_training": 20 * DAY, "new_rows": 100} | found)
     after = guarded(fine, known, TIMED)
     assert (after.action, after.calls, after.cause == NEW_LABELS) == ("fine", asks, asks)
-    assert ("100 labelled rows are newer" in after.reason) is asks
+    assert ("100 scored rows whose labels are due are newer" in after.reason) is asks
+
+
+def test_what_calls_is_the_reason_whatever_else_is_said() -> None:
+    """New labels alone call: that stays the reason where another voice is heard after it."""
+    harm = Harm(
+        metric="rmse", expected=1, realised=1, p_value=1, n_rows=9, n_blocks=3, harmful=False
+    )
+    fine = Decision(action="fine", reasons=("as promised",), features=(), harm=harm)
+    after = guarded(fine, Circumstances(since_training=20 * DAY, new_rows=100), TIMED)
+    after = after.model_copy(update={"reasons": (*after.reasons, "v2 is on probation")})
+    assert "100 scored rows" in after.reason
+
+
+@pytest.mark.parametrize("cause", ["labels", NEW_LABELS])
+def test_after_a_rollback_nothing_is_called_for(cause: str) -> None:
+    """Whatever had called, it was measured on a version that serves no more."""
+    wanted = Decision(
+        action="retrain" if cause == "labels" else "fine",
+        reasons=("bad",),
+        features=(),
+        cause=cause,
+    )
+    assert wanted.calls
+    after = rolled_back(wanted, "rolled back: v2 is worse")
+    assert (after.action, after.held, after.calls) == ("watch", "rolled back", False)
+    assert after.reasons == ("rolled back: v2 is worse", "bad")
 
 
 def test_who_gets_a_search_or_has_no_labels_does_not_ask() -> None:

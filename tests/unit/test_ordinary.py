@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from twinloop.ordinary import p_values
+from twinloop.ordinary import _p_beyond, p_values
 
 
 def chance(past: np.ndarray, now: float, ahead: float = 1.0, size: float = 1000.0) -> float:
@@ -65,3 +65,22 @@ def test_chances_are_not_too_small() -> None:
     past, now = draw.normal(0, 0.1, (26, 20_000)), draw.normal(0, 0.1, 20_000)
     p = p_values(past, np.full(26, 1000.0), now, 1000.0)
     assert np.mean(p < 0.01) <= 0.011
+
+
+@pytest.mark.parametrize(("ahead", "found"), [(1.0, False), (4.0, False), (6.5, True)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_trend_carries_a_number_half_as_far_again(ahead: float, found: bool, sign: int) -> None:
+    """A curve that goes on as it bends forgives half of what all the past went, and no more."""
+    past = sign * (np.linspace(0, 2, 26) ** 2 + noise(26, spread=0.02))
+    on_it = sign * (2 + ahead * 2 / 25) ** 2
+    assert (chance(past, on_it, ahead) < 0.01) is found
+
+
+def test_what_lies_beyond_is_measured_from_where_a_trend_may_lead() -> None:
+    """Within half of the range beyond it nothing is said; what is further is held to the noise."""
+    past, variance = np.array([[0.0], [2.0]]), np.array([0.04])
+    for now in (-1.0, 0.5, 3.0):
+        assert _p_beyond(past, np.array([now]), variance, 23) == 1.0
+    for now in (-1.4, 3.4):
+        wanted = 2 * stats.t.sf(2.0, 23)
+        assert _p_beyond(past, np.array([now]), variance, 23) == pytest.approx(wanted)

@@ -154,3 +154,24 @@ def test_too_many_bad_rows_leave_nothing(shop: Path) -> None:
     with pytest.raises(QuarantineError, match=r"1 of 10 rows .* wrong_type in column 'n'.*'x'"):
         prepare()
     assert files(shop) == {}
+
+
+def test_bad_rows_are_counted_by_their_day(shop: Path) -> None:
+    """A watch compares with them: those whose time cannot be read are in no day."""
+    times = ["1970-01-03 08:00", "1970-01-03 23:59", "1970-01-05", "someday", "1970-01-05"]
+    amounts = [-1.0, -1.0, -1.0, 1.0, 1.0]
+    rows = orders(n_rows=5).append_column("at", pa.array(times))
+    pq.write_table(rows.append_column("price", pa.array(amounts)), shop / "raw" / "a.parquet")
+    found = prepare(
+        Workload.model_validate(
+            SHOP.model_dump(mode="json", exclude_defaults=True)
+            | {
+                "time": "at",
+                "columns": {"price": {"minimum": 0}},
+                "inference": {"quarantine_limit": 1},
+            }
+        )
+    )
+    assert (found.quarantined, found.bad_days) == (4, {2: 2, 4: 1})
+    again = Snapshot.model_validate_json(found.model_dump_json())
+    assert again.bad_days == found.bad_days

@@ -3,17 +3,23 @@
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from tasks.recalling import circumstances, past_watches, spent_budgets
+import pytest
+
+from tasks import recalling
+from tasks.recalling import _new_rows, _trainings, circumstances, past_watches, spent_budgets
 from tasks.registry import ServedVersion
 from tasks.settings import load_workload
 from tasks.tracking import TrackedRun, tracked_run
+from tests.windows import version
 from twinloop.budget_keys import Budgets
 from twinloop.decision import Decision
 from twinloop.logplan import Metric, Tag
 from twinloop.outlookplan import ANSWERED
 from twinloop.watches import Watch
+from twinloop.window import Window
 
 NOW, DAY = datetime(2012, 3, 1, tzinfo=UTC), timedelta(days=1)
 
@@ -98,3 +104,40 @@ def test_a_budget_that_is_spent_is_named(home: Path) -> None:
     assert "(budget.training.month.minutes)" in spent_budgets(spent)
     assert spent_budgets(left) == ""
     assert spent_budgets(spent.model_copy(update={"sandbox": "replay"})) == ""
+
+
+def test_rows_of_windows_that_overlap_count_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weeks scored every day, 70 rows each: two weeks and a day since the training are 150 rows."""
+    spec, day = load_workload("bikes"), timedelta(days=1)
+    ends = [NOW - n * DAY for n in range(40)]
+    found: list[Any] = [
+        SimpleNamespace(window=Window(start=end - 7 * day, end=end), scored=70) for end in ends
+    ]
+    monkeypatch.setattr(
+        recalling,
+        "overlapping",
+        lambda _, w: [m for m in found if m.window.start < w.end and m.window.end > w.start],
+    )
+    since = NOW - spec.monitoring.labels_after - 15 * DAY
+    champion = version().model_copy(update={"until": int(since.timestamp() * 1e6)})
+    assert _new_rows(spec, champion, NOW) == 150
+
+
+def test_a_second_replay_starts_afresh(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox keeps the first one's versions, which the guards of the second do not know."""
+    spec = load_workload("bikes-replay-drift")
+    found: list[ServedVersion] = []
+    monkeypatch.setattr(recalling, "versions", lambda _: found)
+    for number in (1, 2):
+        with tracked_run(spec, "replay", window=None, as_of=NOW):
+            with tracked_run(spec, "training", window=None, as_of=NOW) as training:
+                pass
+            at = NOW - number * DAY
+            made = {"run_id": training.run_id, "trained_at": at}
+            found.append(version(number).model_copy(update=made))
+            with tracked_run(spec, "monitoring", window=None, as_of=NOW) as check:
+                assert _trainings(spec, check) == [at]
+    with tracked_run(spec, "monitoring", window=None, as_of=NOW) as check:
+        assert _trainings(spec, check) == [NOW - DAY, NOW - 2 * DAY]

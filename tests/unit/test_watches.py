@@ -11,6 +11,7 @@ from twinloop.harm import Harm, Period
 from twinloop.watches import (
     Watch,
     calls_before,
+    loss_names,
     missed_lately,
     numbers_of,
     past_checks,
@@ -83,6 +84,17 @@ def test_runs_of_before_are_read_as_well() -> None:
     tags = {"twinloop.as_of": NOW.isoformat(), "twinloop.decision": "fine"}
     found = Watch.of("rmse", {"drift/columns": 0.0}, tags)
     assert (found.estimated, found.check, found.loss, found.missed) == (None, None, None, False)
+
+
+def test_losses_of_another_metric_are_not_read() -> None:
+    """Where the workload's metric was changed, what rows lost by the one before says nothing."""
+    numbers = {"mean": 0.5, "deviation": 0.1, "blocks": 7.0}
+    metrics = {name: numbers[field] for field, name in loss_names("mae").items()}
+    tags = {"twinloop.as_of": NOW.isoformat()}
+    assert Watch.of("mae", metrics, tags).loss == Period(mean=0.5, deviation=0.1, blocks=7)
+    assert Watch.of("rmse", metrics, tags).loss is None
+    # Metrics without a loss by the row share the one that stands in for them.
+    assert loss_names("accuracy") == loss_names("log_loss")
 
 
 def test_windows_that_share_rows_count_once() -> None:

@@ -11,6 +11,7 @@ from twinloop.window import (
     Window,
     as_utc,
     format_instant,
+    newest_parts,
     parse_duration,
     scheduled_windows,
     window_before,
@@ -142,3 +143,29 @@ def test_a_lag_moves_the_window_back() -> None:
     """Labels that come two days late are asked of the window two days before."""
     window = window_before(datetime(2012, 6, 5, 5, tzinfo=UTC), DAY, timedelta(days=2))
     assert str(window) == "2012-06-02/2012-06-03"
+
+
+def days(first: int, last: int) -> Window:
+    """Return the span of days of January, the last one excluded."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    return Window(start=start + first * DAY, end=start + last * DAY)
+
+
+def test_each_moment_is_in_the_newest_window_that_has_it() -> None:
+    """Weeks that were scored every day share no moment, and together are all that was scored."""
+    weeks = [days(n, n + 7) for n in range(10)]
+    found = newest_parts([*weeks[5:], *weeks[:5]])
+    assert [window for window, _ in found] == weeks[::-1]
+    assert [part for _, part in found] == [days(9, 16), *(days(n, n + 1) for n in range(8, -1, -1))]
+    apart = [days(0, 2), days(2, 3), days(5, 6)]
+    assert newest_parts(apart) == tuple((w, w) for w in apart[::-1])
+    # A day made again within a month that was made at once counts for itself.
+    assert [p for _, p in newest_parts([days(0, 30), days(29, 30)])] == [days(29, 30), days(0, 29)]
+
+
+def test_windows_that_are_left_out_cover_nothing_themselves() -> None:
+    """Of weeks a day apart every seventh is left, and no day is missing between them."""
+    found = newest_parts([days(n, n + 7) for n in range(15)], 0.9)
+    assert [part for _, part in found] == [days(14, 21), days(7, 14), days(0, 7)]
+    half = newest_parts([days(n, n + 2) for n in range(4)], 0.5)
+    assert [part for _, part in half] == [days(3, 5), days(1, 3)]
