@@ -72,7 +72,7 @@ def runs(found: Runs) -> None:
 
 def costs(found: Account, bounds: Sequence[Limit]) -> None:
     """Print what a workload costs: over time, by kind of run, and by version."""
-    if not found.runs:
+    if not found.runs and not found.left_out:
         _console.print(f"{found.workload} has no runs yet: twinloop train {found.workload}")
         return
     for table in (_spenders(found), _periods(found), _versions(found), _gains(found)):

@@ -75,12 +75,15 @@ def account_words(found: Account) -> tuple[str, ...]:
     said = []
     if found.unversioned:
         part = money(found.unversioned)
-        said.append(f"{part} {found.currency} is on no version's bill: runs that made none.")
+        said.append(
+            f"{part} {found.currency} is on no version's bill: runs that made none, or whose version has "
+            "no training in the ledger."
+        )
     said += [
         f"Estimates before runs of kind {e.kind} were off by {e.money:.0%} of the money and "
         f"{e.time:.0%} of the time (median of {e.runs})."
         for e in found.estimates
     ]
     if found.left_out:
-        said.append(f"{found.left_out:,} runs are left out: their bill is in another currency.")
+        said.append(f"Money of {found.left_out:,} runs is left out: it is in another currency.")
     return tuple(said)

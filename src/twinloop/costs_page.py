@@ -101,7 +101,8 @@ def _legend(found: Account) -> tuple[tuple[str, str], ...]:
 
 def _over_time(found: Account) -> tuple[Block, ...]:
     if not found.periods:
-        return (Words(("There are no runs yet.",)),)
+        missing = f"bills in {found.currency}" if found.left_out else "runs"
+        return (Words((f"There are no {missing} yet.",)),)
     names = [period_name(p.start, found.unit) for p in found.periods]
     digits = decimals_for(p.money.total for p in found.periods)
     used = [loop for loop in LOOPS if found.money.of(loop)]
@@ -204,7 +205,7 @@ def _served(v: VersionAccount) -> str:
 
 def _front(found: Account) -> tuple[Block, ...]:
     known = [v for v in found.versions if not math.isnan(v.score)]
-    timed = [v for v in known if not math.isnan(v.latency_ms)]
+    timed = [v for v in known if v.trained_here and not math.isnan(v.latency_ms)]
     everything = len(timed)
     # Of hundreds the front and the newest are drawn; the others would be one grey cloud.
     old = len(timed) - _MOST_DOTS

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from twinloop.accounts import GREATER_IS_BETTER, Shares, VersionAccount, points
 from twinloop.amounts import decimals_for, money
-from twinloop.bookkeeping import by_period, make_account, payback_of
+from twinloop.bookkeeping import by_period, make_account, payback_of, predictions_of
 from twinloop.budget import (
     Amounts,
     Limit,
@@ -79,7 +80,9 @@ def version(training: float, per_1000: float, predictions: int, latency: float) 
         score=1.0,
         latency_ms=latency,
         money=Shares(training=training, inference=per_1000 * predictions / 1000),
+        trained_here=True,
         predictions=predictions,
+        billed=predictions,
         gain_on_baseline=math.nan,
         gain_on_champion=math.nan,
         payback=None,
@@ -99,12 +102,48 @@ def test_every_bill_is_counted_once(runs: list[tuple[str, float, float, str, int
     assert found.money.total == pytest.approx(whole)
     assert sum(p.money.total for p in found.periods) == pytest.approx(whole)
     assert sum(s.money for s in found.spenders) == pytest.approx(whole)
-    # A version that no run made has no bill of its own: it was made before this ledger began.
-    made = {e.version for e in entries if e.kind == "training" and e.version}
-    strangers = {v for *_, v, _ in runs if v} - made
-    if not strangers:
-        parts = sum(v.money.total for v in found.versions) + found.unversioned
-        assert parts == pytest.approx(whole)
+    # What belongs to a version that no run here made is on no version's bill, and said.
+    parts = sum(v.money.total for v in found.versions) + found.unversioned
+    assert parts == pytest.approx(whole)
+
+
+@given(RUNS)
+def test_another_currency_takes_money_away_and_nothing_else(
+    runs: list[tuple[str, float, float, str, int]],
+) -> None:
+    """Versions and predictions stay as they are; of each only the money is no longer there."""
+    entries = [
+        entry(i, kind, cost, at, version=v, became=v, parent=str(p) if p < i else "")
+        for i, (kind, cost, at, v, p) in enumerate(runs)
+    ]
+    entries = [
+        replace(e, window=str(i % 3), metrics={**e.metrics, "rows/scored": 10.0})
+        for i, e in enumerate(entries)
+    ]
+    euros, dollars = (make_account(entries, "w", "rmse", c, 1.0) for c in ("EUR", "USD"))
+    assert [v.version for v in dollars.versions] == [v.version for v in euros.versions]
+    assert [v.predictions for v in dollars.versions] == [v.predictions for v in euros.versions]
+    assert dollars.predictions == euros.predictions == predictions_of(entries)
+    assert (dollars.money.total, dollars.unversioned) == (0, 0)
+    assert (dollars.runs, dollars.left_out) == (0, len(entries))
+    for v in dollars.versions:
+        assert (v.money.total, v.payback, v.on_front) == (0, None, False)
+        assert math.isnan(v.per_1000)
+        assert math.isnan(v.per_1000_in_all)
+        assert math.isnan(v.per_point(1.0))
+
+
+def test_failed_attempts_are_on_the_bill_of_what_came_of_them() -> None:
+    """The attempt that ended well owns those before, and all that these held."""
+    entries = [
+        entry(0, "training", 1.0, 9, version="1"),
+        entry(1, "training", 2.0, 0, parent="0"),
+        entry(2, "candidate", 4.0, 1, parent="1"),
+        entry(3, "training", 8.0, 2),
+    ]
+    found = make_account(entries, "w", "rmse", "EUR", 1.0)
+    assert found.versions[0].money.training == 7.0
+    assert found.unversioned == 8.0
 
 
 @given(RUNS)

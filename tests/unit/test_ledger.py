@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from flows import costs_report
 from tasks.bookkeeping import export_runs, read_account, read_bounds, read_totals, write_page
 from tasks.ledger import database_address, read_by_client, read_ledger
 from tasks.ledger_sql import read_by_sql, read_only
@@ -21,9 +22,11 @@ from tasks.tracking import client
 from twinloop.accounts import Account
 from twinloop.budget import Amounts
 from twinloop.budget_keys import Allowance, Budgets
+from twinloop.costs_page import write_costs_page
 from twinloop.errors import ServiceError, WorkloadError
 from twinloop.ledger import Asked
 from twinloop.ledger_table import to_table
+from twinloop.page import to_html
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3_600_000
@@ -190,7 +193,10 @@ def test_versions_cost_what_their_runs_add_up_to(store: Store) -> None:
     assert one.predictions == 2000  # one window was scored twice
     assert one.per_1000 == pytest.approx(0.45)
     assert one.per_1000_in_all == pytest.approx(6.65 / 2)
-    assert (two.money.training, two.money.inference, two.predictions) == (3.0, 0.1, 1000)
+    # A thousand more were billed in another currency: they are its predictions, at no price here.
+    assert (two.money.training, two.money.inference) == (3.0, 0.1)
+    assert (two.predictions, two.billed) == (2000, 1000)
+    assert two.per_1000 == pytest.approx(0.1)
     assert two.is_champion
     assert not one.is_champion
     assert found.unversioned == pytest.approx(0.7)
@@ -218,7 +224,7 @@ def test_a_cheaper_version_pays_back_its_training(store: Store) -> None:
     assert two.payback is not None
     assert two.payback.measured
     assert two.payback.predictions == pytest.approx(3.0 / 0.35 * 1000)
-    assert (two.payback.against, two.payback.done) == ("1", 1000)
+    assert (two.payback.against, two.payback.done) == ("1", 2000)
 
 
 def test_the_front_holds_what_nothing_beats(store: Store) -> None:
@@ -267,6 +273,25 @@ def test_totals_keep_currencies_apart(store: Store) -> None:
     assert found["EUR"].money.total == pytest.approx(10.45)
     assert found["USD"].money.total == pytest.approx(99)
     assert found["EUR"].predictions == 3000
+    assert sum(t.predictions for t in found.values()) == account().predictions == 4000
+
+
+def test_after_a_change_of_currency_there_are_versions_and_no_money(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody is told that nothing ran; page and tables show what is known without money."""
+    bikes = load_workload("bikes")
+    prices = bikes.prices.model_copy(update={"currency": "SEK"})
+    found = read_account(bikes.model_copy(update={"prices": prices}))
+    assert (found.runs, found.left_out, found.predictions) == (0, 13, 4000)
+    costs_report.costs(found, ())
+    said = capsys.readouterr().out
+    assert "no runs yet" not in said
+    assert "v2 linear" in said
+    assert "Money of 13 runs is left out" in said
+    text = to_html(write_costs_page(found, ()))
+    assert "There are no bills in SEK yet." in text
+    assert "v2 linear" in text
 
 
 def test_months_that_are_over_are_on_no_budget(store: Store) -> None:
