@@ -13,6 +13,8 @@ _PERIODS: dict[Unit, str] = {
     "week": "%d %b %Y",
     "month": "%b %Y",
 }
+# From here on a share is no longer read as per cent.
+_MANY = 10
 
 
 def period_name(start: datetime, unit: Unit) -> str:
@@ -67,7 +69,8 @@ def bound_words(limit: Limit, currency: str) -> str:
     """Say how much of a month's budget is used."""
     share = limit.used(Amounts()) / limit.bound
     over = ", spent" if share >= 1 else ""
-    return f"This month {limit.words(Amounts(), currency)}: {share:.0%} used{over}"
+    used = f"{share:.0%} used" if share < _MANY else f"{count(share)} times that used"
+    return f"This month {limit.words(Amounts(), currency)}: {used}{over}"
 
 
 def account_words(found: Account) -> tuple[str, ...]:
@@ -76,8 +79,8 @@ def account_words(found: Account) -> tuple[str, ...]:
     if found.unversioned:
         part = money(found.unversioned)
         said.append(
-            f"{part} {found.currency} is on no version's bill: runs that made none, or whose version has "
-            "no training in the ledger."
+            f"{part} {found.currency} is on no version's bill: runs that made none, or whose "
+            "version has no training in the ledger."
         )
     said += [
         f"Estimates before runs of kind {e.kind} were off by {e.money:.0%} of the money and "

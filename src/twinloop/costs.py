@@ -197,6 +197,7 @@ def cost_metrics(usage: Usage, prices: Prices, rows: int | None) -> dict[str, fl
         "cost/money": its.money,
         "cost/money_total": total.money,
         "cost/energy_kwh": its.energy_kwh,
+        "cost/energy_total_kwh": total.energy_kwh,
         "cost/co2_g": its.co2_grams,
         "cost/peak_memory_mb": usage.peak_bytes / 1e6,
         "cost/memory_gb_s": own.gb_seconds,

@@ -10,20 +10,24 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from twinloop.accounts import GREATER_IS_BETTER, Shares, VersionAccount, points
-from twinloop.amounts import decimals_for, money
+from twinloop.amounts import count, decimals_for, money
 from twinloop.bookkeeping import by_period, make_account, payback_of, predictions_of
 from twinloop.budget import (
     Amounts,
     Limit,
     Past,
+    billed_runs,
     duration_words,
     error_of,
     estimate,
     limits_of,
+    month_limits,
+    outside,
     refusal_words,
     spent_limits,
 )
-from twinloop.budget_keys import Allowance
+from twinloop.budget_keys import Allowance, Budgets
+from twinloop.cost_words import bound_words
 from twinloop.evaluation import METRICS
 from twinloop.ledger import Entry
 
@@ -242,19 +246,72 @@ def test_a_refusal_says_what_was_spent_by_what_and_what_to_do() -> None:
         ("training", "train a", Amounts(money=2.0)),
         ("candidate", "try b", Amounts(money=5.0)),
         ("candidate", "try c", Amounts(money=1.0)),
+        ("candidate", "try d", Amounts(kwh=9.0)),  # its money is in another currency
     ]
     limit = Limit("budget.training.month.money", "money", 7.5, 8.0)
     message, hint = refusal_words(limit, spent, "w", "EUR")
-    assert "8 of 7.5 EUR (budget.training.month.money)" in message
-    assert message.index("6 by 2 of kind candidate") < message.index("2 by 1 of kind training")
-    assert "the most by 'try b' with 5" in message
+    assert "8.00 of 7.50 EUR (budget.training.month.money)" in message
+    first, second = "6.00 by 2 of kind candidate", "2.00 by 1 of kind training"
+    assert message.index(first) < message.index(second)
+    assert "the most by 'try b' with 5.00" in message
     assert hint.startswith("Raise budget.training.month.money")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (9_999, "9,999"),
+        (10_000, "10 thousand"),
+        (12_345, "12.3 thousand"),
+        (999_499, "999 thousand"),
+        (999_999, "1 million"),
+        (999_999_999, "1 billion"),
+        (2.5e12, "2,500 billion"),
+        (math.inf, "inf"),
+    ],
+)
+def test_counts_take_their_unit_once_they_are_rounded(number: float, words: str) -> None:
+    """Just below a million is a million, and no number needs an exponent."""
+    assert count(number) == words
+
+
+def test_a_month_holds_every_bill_of_the_workload_and_money_of_its_currency() -> None:
+    """Energy and time count whatever the money is called; a run without a bill is not there."""
+    here = entry(0, "training", 3.0, 0)
+    more = {"cost/money": 5.0, "cost/energy_kwh": 2.0, "time/wall_s": 120.0}
+    there = replace(entry(1, "training", 0.0, 0), currency="USD", metrics=more)
+    still = replace(entry(2, "training", 0.0, 0), metrics={})
+    other = replace(entry(3, "training", 9.0, 0), workload="else")
+    found = billed_runs([here, there, still, other], "w", "EUR")
+    assert [e.run_id for e in found] == ["0", "1"]
+    budgets = Budgets(month=Allowance(money=9, kwh=9, minutes=9))
+    used = [limit.before for limit, _ in month_limits(budgets, found)]
+    assert used == [3.0, 2.0, 2.0]
+
+
+def test_what_a_run_contains_is_not_outside_of_it() -> None:
+    """Neither an attempt of before nor what that held; a circle of parents ends."""
+    runs = [
+        entry(0, "training", 1.0, 0),
+        entry(1, "training", 1.0, 0, parent="0"),
+        entry(2, "candidate", 1.0, 0, parent="1"),
+        entry(3, "training", 1.0, 0, parent="gone"),
+        entry(4, "candidate", 1.0, 0, parent="5"),
+        entry(5, "candidate", 1.0, 0, parent="4"),
+    ]
+    assert [e.run_id for e in outside(runs, "0")] == ["3", "4", "5"]
+    assert outside(runs, "no run") == tuple(runs)
 
 
 def test_numbers_are_spelt_as_people_read_them() -> None:
     """Three digits that count, seconds and hours, an error as a share."""
     assert (money(12.3456), money(0.0001234), money(1234.5)) == ("12.35", "0.000123", "1,234.50")
+    assert (money(1e-9), money(-2e-12), money(0.0)) == ("1e-09", "-2e-12", "0.00")
     assert decimals_for([0.5, 0.0001]) == 3
+    limit = Limit("budget.month.minutes", "minutes", 1500.0, 20_000.0)
+    assert limit.words(Amounts(), "EUR") == "20,000.00 of 1,500.00 minutes (budget.month.minutes)"
+    assert bound_words(limit, "EUR").endswith(": 13 times that used, spent")
+    assert Amounts(1500, 2000, 4).words("EUR") == "about 4 min, 1,500.00 EUR, 2,000.00 kWh"
     assert (duration_words(4.2), duration_words(240), duration_words(7200)) == (
         "4.2 s",
         "4 min",
