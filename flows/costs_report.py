@@ -21,7 +21,7 @@ from twinloop.cost_words import (
     number,
     payback_words,
     period_name,
-    price,
+    price_words,
     share_words,
     signed,
     standing_words,
@@ -40,7 +40,7 @@ _console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 def runs(found: Runs) -> None:
     """Print runs with accuracy, time and cost."""
-    currency = found.currency
+    currency = found.currency or "money"
     table = make_table(
         f"{found.experiment}: the newest {len(found.runs)} runs",
         "started",
@@ -65,7 +65,7 @@ def runs(found: Runs) -> None:
             f"{r.cpu_s:.2f}",
             speed,
             f"{r.peak_mb:.0f}",
-            f"{r.money:.6f}",
+            f"{r.money:.6f}" if found.currency else f"{r.money:.6f} {r.currency}",
         )
     _console.print(table)
 
@@ -161,9 +161,9 @@ def _gains(found: Account) -> Table:
         table.add_row(
             f"v{v.version}",
             signed(v.gain_on_baseline),
-            price(v.per_point(v.gain_on_baseline)),
+            price_words(v.per_point(v.gain_on_baseline)),
             signed(v.gain_on_champion),
-            price(v.per_point(v.gain_on_champion)),
+            price_words(v.per_point(v.gain_on_champion)),
             payback_words(v.payback, found.currency),
         )
     return table

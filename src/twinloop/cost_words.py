@@ -37,7 +37,7 @@ def signed(value: float) -> str:
     return "" if math.isnan(value) else f"{value:+.2f}"
 
 
-def price(value: float) -> str:
+def price_words(value: float) -> str:
     """Spell a price; empty where there is none."""
     return "" if math.isnan(value) else money(value)
 

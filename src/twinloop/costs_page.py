@@ -12,7 +12,7 @@ from twinloop.cost_words import (
     number,
     payback_words,
     period_name,
-    price,
+    price_words,
     share_words,
     signed,
     standing_words,
@@ -175,7 +175,7 @@ def _lives(found: Account) -> tuple[Block, ...]:
             money(v.money.total, digits),
             f"{v.predictions:,}",
             money(v.per_1000, fine) if v.predictions else "",
-            price(v.per_1000_in_all),
+            price_words(v.per_1000_in_all),
             _served(v),
             standing_words(v),
         )
@@ -240,7 +240,7 @@ def _front(found: Account) -> tuple[Block, ...]:
             number(v.score),
             number(v.latency_ms),
             money(v.money.training, digits),
-            price(v.per_1000) if v.predictions else "",
+            price_words(v.per_1000) if v.predictions else "",
         )
         for v in front
     )
@@ -301,9 +301,9 @@ def _gains(found: Account) -> tuple[Block, ...]:
         (
             _name(v),
             signed(v.gain_on_baseline),
-            price(v.per_point(v.gain_on_baseline)),
+            price_words(v.per_point(v.gain_on_baseline)),
             signed(v.gain_on_champion),
-            price(v.per_point(v.gain_on_champion)),
+            price_words(v.per_point(v.gain_on_champion)),
             v.verdict,
         )
         for v in shown

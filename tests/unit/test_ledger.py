@@ -24,8 +24,8 @@ from twinloop.budget import Amounts
 from twinloop.budget_keys import Allowance, Budgets
 from twinloop.costs_page import write_costs_page
 from twinloop.errors import ServiceError, WorkloadError
-from twinloop.ledger import Asked
-from twinloop.ledger_table import to_table
+from twinloop.ledger import Asked, Record
+from twinloop.ledger_table import to_export, to_table, unit_of
 from twinloop.page import to_html
 
 ROOT = Path(__file__).parents[2]
@@ -261,6 +261,39 @@ def test_an_export_is_one_table_of_all_runs(store: Store, tmp_path: Path, kind: 
         assert table.schema.field("time_wall_s").metadata[b"unit"] == b"s"
 
 
+def test_metrics_that_are_called_like_columns_do_not_replace_them() -> None:
+    """Each has a column of its own, and is known by its name in MLflow."""
+    numbers = {"name": 1.0, "run_id": 2.0, "name_": 3.0, "cost/money": 4.0, "cost_money": 5.0}
+    record = Record("r", "n", "bikes", "FINISHED", 0, None, {}, numbers)
+    table = to_export(to_table([record]))
+    (row,) = table.to_pylist()
+    assert (row["run_id"], row["name"]) == ("r", "n")
+    named = {f.metadata[b"mlflow_name"].decode(): f.name for f in table.schema if f.metadata}
+    assert {name: row[column] for name, column in named.items()} == numbers
+    assert len(set(table.schema.names)) == table.num_columns
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit"),
+    [
+        ("cost/memory_gb_s", "GB s"),
+        ("time/rows_per_s", "rows/s"),
+        ("time/task/fit_cpu_s", "s"),
+        ("cost/energy_total_kwh", "kWh"),
+        ("cost/co2_g", "g"),
+        ("cost/stored_mb", "MB"),
+        ("cost/estimated_money", "currency of the row"),
+        ("cost/storage_money_per_month", "currency of the row a month"),
+        ("cost/estimate_error", "share"),
+        ("accuracy/rmsle", ""),
+        ("shadow/wind_s", ""),
+    ],
+)
+def test_units_are_those_of_the_numbers(metric: str, unit: str) -> None:
+    """Memory over time is no time, and what ends so by chance has no unit."""
+    assert unit_of(metric) == unit
+
+
 def test_an_export_of_another_kind_is_refused(tmp_path: Path) -> None:
     """Before anything is read."""
     with pytest.raises(WorkloadError, match=r"\.parquet or \.csv"):
@@ -305,8 +338,25 @@ def test_the_newest_runs_are_listed_first(store: Store) -> None:
     """With trials left out, and of one kind if asked."""
     found = recent_runs(load_workload("bikes"), 3, None).runs
     assert [r.kind for r in found] == ["inference", "training", "inference"]
+    assert [r.currency for r in found] == ["USD", "EUR", "EUR"]
     (only,) = recent_runs(load_workload("bikes"), 5, "monitoring").runs
     assert only.name == "monitoring 6"
+
+
+def test_money_is_headed_by_the_currency_it_is_in(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the workload's is today; where there are several, each amount says its own."""
+    bikes = load_workload("bikes")
+    kronor = bikes.model_copy(
+        update={"prices": bikes.prices.model_copy(update={"currency": "SEK"})}
+    )
+    assert [recent_runs(kronor, n, None).currency for n in (1, 3)] == ["USD", ""]
+    costs_report.runs(recent_runs(kronor, 3, None))
+    said = capsys.readouterr().out
+    assert "money" in said
+    assert "0.000000 EUR" in said
+    assert "SEK" not in said
 
 
 def test_the_command_shows_writes_and_exports(store: Store, tmp_path: Path) -> None:
