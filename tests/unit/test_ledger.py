@@ -16,6 +16,7 @@ from flows import costs_report
 from tasks.bookkeeping import export_runs, read_account, read_bounds, read_totals, write_page
 from tasks.ledger import database_address, read_by_client, read_ledger
 from tasks.ledger_sql import read_by_sql, read_only
+from tasks.pricing import reprice
 from tasks.recent import recent_runs
 from tasks.settings import load_workload
 from tasks.tracking import client
@@ -325,6 +326,21 @@ def test_after_a_change_of_currency_there_are_versions_and_no_money(
     text = to_html(write_costs_page(found, ()))
     assert "There are no bills in SEK yet." in text
     assert "v2 linear" in text
+
+
+def test_old_bills_are_priced_again_by_the_ledger_alone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without MLflow's client, which makes what is missing: neither store nor experiment is made."""
+    (tmp_path / "prices.yaml").write_text("kwh: 2\n")
+    bikes = load_workload("bikes")
+    monkeypatch.setattr("tasks.tracking.client", lambda: pytest.fail("the client was asked"))
+    found = reprice(bikes, tmp_path / "prices.yaml")
+    assert {t.currency: t.runs for t in found.totals} == {"EUR": 12, "USD": 1}
+    assert {t.currency: t.money_then for t in found.totals}["EUR"] == pytest.approx(10.45)
+    monkeypatch.setenv("TWINLOOP_HOME", str(tmp_path))
+    assert reprice(bikes, tmp_path / "prices.yaml").kinds == ()
+    assert not (tmp_path / "mlflow").exists()
 
 
 def test_months_that_are_over_are_on_no_budget(store: Store) -> None:
