@@ -55,6 +55,7 @@ def entry(number: int, kind: str, cost: float, minutes: float, **more: str) -> E
         name="",
         meaning="",
         metrics={"cost/money": cost},
+        reused=False,
         **given,
     )
 

@@ -331,7 +331,7 @@ def test_after_a_change_of_currency_there_are_versions_and_no_money(
 def test_old_bills_are_priced_again_by_the_ledger_alone(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without MLflow's client, which makes what is missing: neither store nor experiment is made."""
+    """Without MLflow's client, which makes what is missing: no store is made."""
     (tmp_path / "prices.yaml").write_text("kwh: 2\n")
     bikes = load_workload("bikes")
     monkeypatch.setattr("tasks.tracking.client", lambda: pytest.fail("the client was asked"))
