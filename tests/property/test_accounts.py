@@ -122,7 +122,7 @@ def test_another_currency_takes_money_away_and_nothing_else(
         for i, (kind, cost, at, v, p) in enumerate(runs)
     ]
     entries = [
-        replace(e, window=str(i % 3), metrics={**e.metrics, "rows/scored": 10.0})
+        replace(e, window=str(i % 3), digest="x", metrics={**e.metrics, "rows/scored": 10.0})
         for i, e in enumerate(entries)
     ]
     euros, dollars = (make_account(entries, "w", "rmse", c, 1.0) for c in ("EUR", "USD"))
