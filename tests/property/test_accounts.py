@@ -138,6 +138,18 @@ def test_another_currency_takes_money_away_and_nothing_else(
         assert math.isnan(v.per_point(1.0))
 
 
+def test_a_window_that_two_versions_scored_counts_for_both() -> None:
+    """And once for each, however often it did; the whole is the sum of the versions."""
+    runs = [entry(i, "training", 1.0, i, version=str(i)) for i in (1, 2)]
+    for number, version in ((3, "1"), (4, "2"), (5, "2")):
+        scored = entry(number, "inference", 1.0, number, version=version)
+        rows = {"cost/money": 1.0, "rows/scored": 10.0}
+        runs.append(replace(scored, window="a", digest="x", metrics=rows))
+    found = make_account(runs, "w", "rmse", "EUR", 1.0)
+    assert [v.predictions for v in found.versions] == [10, 10]
+    assert found.predictions == predictions_of(runs) == 20
+
+
 def test_failed_attempts_are_on_the_bill_of_what_came_of_them() -> None:
     """The attempt that ended well owns those before, and all that these held."""
     entries = [
