@@ -22,7 +22,7 @@ from twinloop.cost_words import (
     number,
     payback_words,
     period_name,
-    price,
+    price_words,
     share_words,
     signed,
     standing_words,
@@ -47,7 +47,7 @@ _console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 def runs(found: Runs) -> None:
     """Print runs with accuracy, time and cost."""
-    currency = found.currency
+    currency = found.currency or "money"
     table = make_table(
         f"{found.experiment}: the newest {many(len(found.runs), 'run')}",
         "started",
@@ -73,14 +73,14 @@ def runs(found: Runs) -> None:
             f"{r.cpu_s:.2f}",
             speed,
             f"{r.peak_mb:.0f}",
-            money(r.money, digits),
+            money(r.money, digits) if found.currency else f"{money(r.money, digits)} {r.currency}",
         )
     _console.print(table)
 
 
 def costs(found: Account, bounds: Sequence[Limit]) -> None:
     """Print what a workload costs: over time, by kind of run, and by version."""
-    if not found.runs:
+    if not found.runs and not found.left_out:
         name, _, sandbox = found.workload.partition("-")
         mended = "replay" if sandbox else "train"
         _console.print(f"{found.workload} has no runs yet: twinloop {mended} {name}")
@@ -171,9 +171,9 @@ def _gains(found: Account) -> Table:
         table.add_row(
             f"v{v.version}",
             signed(v.gain_on_baseline),
-            price(v.per_point(v.gain_on_baseline)),
+            price_words(v.per_point(v.gain_on_baseline)),
             signed(v.gain_on_champion),
-            price(v.per_point(v.gain_on_champion)),
+            price_words(v.per_point(v.gain_on_champion)),
             payback_words(v.payback, found.currency),
         )
     return table

@@ -52,7 +52,7 @@ def score_batch(
     ):
         champion = resolve_champion(spec, champion_at)
         manifest = score_rows(spec, champion, span, run)
-        run.rows = manifest.read
+        run.rows = None if manifest.reused else manifest.read
     if window is None:
         _make_up(spec, moment)
     return manifest

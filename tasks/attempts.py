@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from tasks.metering import Meter
-from twinloop.costs import Quantities, priced_quantities
+from twinloop.costs import Quantities, billed_at, priced_quantities
 from twinloop.loop_keys import Prices
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def _search(mlflow_client: "MlflowClient", experiment: str, tag: str, value: str
 
 def prices_of(run: "Run") -> Prices:
     """Return the prices a run was billed at; where it does not say, the default."""
-    said = run.data.tags.get("twinloop.prices")
-    currency = run.data.tags.get("twinloop.currency", Prices().currency)
-    return Prices.model_validate_json(said) if said else Prices(currency=currency)
+    return billed_at(run.data.tags)
 
 
 def quantities_of(run: "Run") -> Quantities:

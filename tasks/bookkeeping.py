@@ -9,7 +9,7 @@ from pathlib import Path
 from tasks.ledger import read_entries, read_ledger
 from twinloop.accounts import NEEDED, Account, Shares
 from twinloop.bookkeeping import make_account, predictions_of, shares_of
-from twinloop.budget import OWN, Limit, month_limits, month_of
+from twinloop.budget import OWN, Limit, billed_runs, month_limits, month_of
 from twinloop.costs import bill
 from twinloop.errors import WorkloadError
 from twinloop.ledger import Entry, Loop
@@ -55,11 +55,9 @@ def read_bounds(workload: Workload, *loops: Loop) -> tuple[Limit, ...]:
 
 
 def read_month(workload: Workload) -> tuple[Entry, ...]:
-    """Return the runs of this month (UTC), by when they began, whose bill is in its currency."""
+    """Return the runs of this month (UTC), by when they began, that have a bill."""
     runs = read_entries([workload.experiment], metrics=OWN, since=month_of(datetime.now(UTC)))
-    return tuple(
-        e for e in runs if e.currency == workload.prices.currency and e.workload == workload.id
-    )
+    return billed_runs(runs, workload.id, workload.prices.currency)
 
 
 def read_totals() -> tuple[Total, ...]:

@@ -27,6 +27,7 @@ from twinloop.budget import (
     estimate,
     limits_of,
     month_limits,
+    outside,
     own_amounts,
     refusal_words,
     spent_limits,
@@ -40,7 +41,7 @@ from twinloop.workload import Workload
 
 BUDGET_EVENT = "twinloop.budget.exceeded"
 OVER_BUDGET = "OverBudget"
-Loop = Literal["training", "inference"]
+BoundedLoop = Literal["training", "inference"]
 _WHOLE = ("cost/money_total", "cost/energy_total_kwh", "time/wall_total_s")
 # Of so many runs some may have failed, or have had other things to do.
 _LOOK_BACK = 50
@@ -63,18 +64,18 @@ class Purse:
     """
 
     def __init__(self, run: TrackedRun, limits: Sequence[Limit], *, hard: bool) -> None:
-        self._run, self._limits, self._hard = run, tuple(limits), hard
+        self._run, self.limits, self._hard = run, tuple(limits), hard
         self.ended: tuple[Limit, ...] = ()
 
     def is_spent(self) -> bool:
         """Tell whether nothing further is to be started; asked often, and from any thread."""
-        if self._limits and not self.ended:
+        if self.limits and not self.ended:
             self.ended = self.over()
         return bool(self.ended)
 
     def over(self) -> tuple[Limit, ...]:
         """Return the bounds of which nothing is left now."""
-        return spent_limits(self._limits, used_by(self._run))
+        return spent_limits(self.limits, used_by(self._run))
 
     def refuse_more(self) -> None:
         """Stop a run that may not go on.
@@ -123,7 +124,7 @@ def used_by(run: TrackedRun) -> Amounts:
 
 @contextmanager
 def within_budget(
-    workload: Workload, loop: Loop, window: Window | None, run: TrackedRun
+    workload: Workload, loop: BoundedLoop, window: Window | None, run: TrackedRun
 ) -> Iterator[Purse]:
     """Estimate what a run will use, hold it to its budget, and say how far off the estimate was.
 
@@ -137,11 +138,13 @@ def within_budget(
     budget = getattr(workload.budget, loop)
     hard = loop == "training" or (workload.budget.inference.hard and not workload.sandbox)
     limits = limits_of(budget.run, f"budget.{loop}.run")
-    if not workload.sandbox:
-        bounded = month_limits(workload.budget, (), (loop,))
-        month = month_limits(workload.budget, read_month(workload), (loop,)) if bounded else ()
-        limits += tuple(limit for limit, _ in month)
-        _begin_month(workload, month, run, hard=hard)
+    told: tuple[str, ...] = ()
+    if not workload.sandbox and month_limits(workload.budget, (), (loop,)):
+        runs = read_month(workload)
+        told = _begin_month(workload, month_limits(workload.budget, runs, (loop,)), run, hard=hard)
+        # What it tried before is part of what it uses itself.
+        others = month_limits(workload.budget, outside(runs, run.run_id), (loop,))
+        limits += tuple(limit for limit, _ in others)
     said = None if workload.sandbox else _estimate(workload, loop, window, run)
     here = Purse(run, limits, hard=hard)
     token = _CURRENT.set(here)
@@ -151,8 +154,7 @@ def within_budget(
     finally:
         _CURRENT.reset(token)
         # Those that were spent before it began were told then.
-        before = spent_limits(limits)
-        over = [limit for limit in here.ended or here.over() if limit not in before]
+        over = [limit for limit in here.ended or here.over() if limit.key not in told]
         if over:
             tell_over(workload, over, run, used_by(run), _consequence(loop, here))
 
@@ -163,10 +165,11 @@ def _begin_month(
     run: TrackedRun,
     *,
     hard: bool,
-) -> None:
+) -> tuple[str, ...]:
+    """Say which budgets of the month are spent already, and refuse the run if that stops it."""
     over = spent_limits([limit for limit, _ in month])
     if not over:
-        return
+        return ()
     then = "it does not start" if hard else "it goes on all the same"
     tell_over(workload, over, run, Amounts(), then, refused=hard)
     if hard:
@@ -174,10 +177,11 @@ def _begin_month(
         amounts = [(e.kind, e.name, own_amounts(e)) for e in those]
         message, hint = refusal_words(limit, amounts, workload.id, workload.prices.currency)
         raise BudgetError(message, hint)
+    return tuple(limit.key for limit in over)
 
 
 def _estimate(
-    workload: Workload, loop: Loop, window: Window | None, run: TrackedRun
+    workload: Workload, loop: BoundedLoop, window: Window | None, run: TrackedRun
 ) -> Estimate | None:
     """Say what a run is likely to use, from those before; None where there is none."""
     shape = shape_of(workload) if loop == "training" else ""
@@ -187,7 +191,7 @@ def _estimate(
     except ServiceError as err:
         _progress.warning("no estimate for %s of %s: %s", loop, workload.id, err)
         return None
-    ended = [e for e in runs if e.status == "FINISHED" and e.workload == workload.id]
+    ended = [e for e in runs if _tells(e, workload)]
     alike = [e for e in ended if e.shape == shape]
     found = estimate([_past(e) for e in alike or ended], _length(str(window or "")))
     items: list[LogItem] = [Tag("twinloop.shape", shape)] if shape else []
@@ -204,6 +208,12 @@ def _estimate(
         _progress.info("%s %s: %s", loop, workload.id, words)
     run.log(items)
     return found
+
+
+def _tells(entry: Entry, workload: Workload) -> bool:
+    """Tell whether a run of before says what one takes: one that did nothing does not."""
+    own = entry.workload == workload.id and entry.currency == workload.prices.currency
+    return own and entry.status == "FINISHED" and not entry.reused
 
 
 def shape_of(workload: Workload) -> str:
@@ -232,18 +242,17 @@ def _length(window: str) -> float:
 
 def _tell_error(run: TrackedRun, said: Estimate | None) -> None:
     """Log what was used in all, and by how much that is more or less than was said."""
+    if said is None:
+        return
     used = used_by(run)
-    items = [Metric("cost/energy_total_kwh", used.kwh)]
-    if said is not None:
-        errors = {
-            "cost/estimate_error": error_of(said.amounts.money, used.money),
-            "time/estimate_error": error_of(said.amounts.minutes, used.minutes),
-        }
-        items += [Metric(name, value) for name, value in errors.items() if value is not None]
-    run.log(items)
+    errors = {
+        "cost/estimate_error": error_of(said.amounts.money, used.money),
+        "time/estimate_error": error_of(said.amounts.minutes, used.minutes),
+    }
+    run.log([Metric(name, value) for name, value in errors.items() if value is not None])
 
 
-def _consequence(loop: Loop, here: Purse) -> str:
+def _consequence(loop: BoundedLoop, here: Purse) -> str:
     if not here.ended:
         return "known when it was done"
     if loop == "training":

@@ -1,6 +1,7 @@
 """Deciding: whether a retraining refreshes the champion, searches anew, or waits."""
 
 import logging
+import math
 from datetime import datetime, timedelta
 
 from tasks.bookkeeping import read_bounds
@@ -178,7 +179,9 @@ def past_trainings(workload: Workload, as_of: datetime, run: TrackedRun) -> list
             promoted=r.data.tags.get("twinloop.verdict") == "promote",
             lead=r.data.metrics.get("search/lead"),
             rows=int(r.data.metrics.get("time/rows", 0.0)),
-            money=r.data.metrics.get("cost/money_total", 0.0),
+            money=r.data.metrics.get("cost/money_total", 0.0)
+            if r.data.tags.get("twinloop.currency") == workload.prices.currency
+            else math.nan,
         )
         for r in found
     ]

@@ -1,22 +1,16 @@
 """Pricing: old bills at other prices, and runs that have no bill."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tasks.attempts import prices_of, quantities_of
+from tasks.ledger import read_ledger
 from tasks.settings import read_prices
-from tasks.tracking import client, experiment_id
-from twinloop.costs import is_estimated, price, storage_money
+from twinloop.costs import billed_at, is_estimated, price, priced_quantities, storage_money
+from twinloop.ledger import Record
 from twinloop.loop_keys import Prices
 from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-_PAGE = 1000
 _FAMILIES = ("accuracy/", "time/", "cost/")
 
 
@@ -86,8 +80,8 @@ def reprice(workload: Workload, prices_file: Path) -> Repricing:
     prices = Prices.model_validate(workload.prices.model_dump() | given)
     parts: list[Repriced] = []
     without = 0
-    for run in _all_runs(workload):
-        if "cost/money" in run.data.metrics:
+    for run in read_ledger([workload.experiment], metrics=("cost/*", "time/*")):
+        if "cost/money" in run.metrics:
             parts.append(_repriced(run, prices))
         else:
             without += 1
@@ -99,13 +93,13 @@ def reprice(workload: Workload, prices_file: Path) -> Repricing:
     )
 
 
-def _repriced(run: "Run", prices: Prices) -> Repriced:
-    metrics, used = run.data.metrics, quantities_of(run)
-    estimated = is_estimated(run.data.tags.get("twinloop.energy", ""))
-    now = price(used, prices, measured=not estimated)
+def _repriced(run: Record, prices: Prices) -> Repriced:
+    metrics, energy, then = run.metrics, run.words.get("twinloop.energy", ""), billed_at(run.words)
+    used = priced_quantities(metrics, then, energy)
+    now = price(used, prices, measured=not is_estimated(energy))
     return Repriced(
-        kind=run.data.tags.get("twinloop.kind", ""),
-        currency=prices_of(run).currency,
+        kind=run.words.get("twinloop.kind", ""),
+        currency=then.currency,
         runs=1,
         money_then=metrics["cost/money"],
         money_now=now.money,
@@ -132,23 +126,12 @@ def runs_without_bill(workload: Workload) -> tuple[str, ...]:
     A run whose accuracy nobody could measure has the metric ``accuracy/known``, which is 0 then.
     """
     return tuple(
-        run.info.run_id
-        for run in _all_runs(workload)
-        if run.info.status != "RUNNING" and not _is_billed(run)
+        run.run_id
+        for run in read_ledger([workload.experiment])
+        if run.status != "RUNNING" and not _is_billed(run)
     )
 
 
-def _is_billed(run: "Run") -> bool:
-    found = {f for f in _FAMILIES if any(n.startswith(f) for n in run.data.metrics)}
-    return len(found) == len(_FAMILIES) and bool(run.data.tags.get("twinloop.accuracy"))
-
-
-def _all_runs(workload: Workload) -> "Iterator[Run]":
-    mlflow_client = client()
-    experiment, token = experiment_id(mlflow_client, workload.experiment), None
-    while True:
-        page = mlflow_client.search_runs([experiment], max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+def _is_billed(run: Record) -> bool:
+    found = {f for f in _FAMILIES if any(n.startswith(f) for n in run.metrics)}
+    return len(found) == len(_FAMILIES) and bool(run.words.get("twinloop.accuracy"))

@@ -31,6 +31,8 @@ class RunLine(Frozen):
     ----------
     accuracy
         Name, value and meaning, like ``rmsle 0.283 (holdout)``.
+    money, currency
+        Of its bill.
     """
 
     run_id: str
@@ -44,10 +46,17 @@ class RunLine(Frozen):
     rows_per_s: float | None
     peak_mb: float
     money: float
+    currency: str
 
 
 class Runs(Frozen):
-    """Runs of an experiment, the newest first."""
+    """Runs of an experiment, the newest first.
+
+    Attributes
+    ----------
+    currency
+        That of all their bills; empty where they have several.
+    """
 
     experiment: str
     currency: str
@@ -59,9 +68,10 @@ def recent_runs(workload: Workload, limit: int, kind: str | None) -> Runs:
     # Of trials there are hundreds; whoever asks for them gets them.
     but = None if kind else "trial"
     found = read_entries([workload.experiment], kind=kind, but=but, limit=limit)
+    currencies = {run.currency for run in found if run.currency} or {workload.prices.currency}
     return Runs(
         experiment=workload.experiment,
-        currency=workload.prices.currency,
+        currency=currencies.pop() if len(currencies) == 1 else "",
         runs=tuple(_line(run, workload) for run in found),
     )
 
@@ -79,6 +89,7 @@ def _line(run: Entry, workload: Workload) -> RunLine:
         rows_per_s=run.metrics.get("time/rows_per_s"),
         peak_mb=run.metric("cost/peak_memory_mb"),
         money=run.metric("cost/money_total"),
+        currency=run.currency,
     )
 
 

@@ -7,6 +7,7 @@ write that down at once. So the record is written first and is the truth; the al
 import logging
 from typing import TYPE_CHECKING
 
+from tasks.lost import bill_lost
 from tasks.registry import CHAMPION, DECIDED, point_aliases
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _MOST = 50
 
 
 def finish_move(mlflow_client: "MlflowClient", experiments: list[str], run: "Run") -> bool:
-    """Finish a move whose process was killed once it was decided.
+    """Finish a move whose process was killed once it was decided, and bill what is known of it.
 
     Parameters
     ----------
@@ -41,6 +42,7 @@ def finish_move(mlflow_client: "MlflowClient", experiments: list[str], run: "Run
         return False
     point_aliases(name, tags["twinloop.to"], tags.get("twinloop.former", ""))
     mlflow_client.set_tag(run.info.run_id, "twinloop.reconciled", "yes")
+    bill_lost(run)
     mlflow_client.set_terminated(run.info.run_id, "FINISHED")
     return True
 

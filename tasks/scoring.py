@@ -108,6 +108,8 @@ def _log_plan(manifest: Manifest, champion: ServedVersion) -> Iterator[Metric | 
     yield Tag("twinloop.version", champion.version)
     yield Tag("twinloop.data_digest", manifest.input_digest)
     yield Tag("twinloop.accuracy", "expected")
+    if manifest.reused:
+        yield Tag("twinloop.reused", "yes")
     yield Metric(f"accuracy/{champion.metric}", champion.score)
     yield Metric("rows/read", manifest.read)
     yield Metric("rows/scored", manifest.scored)

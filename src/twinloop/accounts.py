@@ -87,8 +87,13 @@ class VersionAccount(Frozen):
         Milliseconds to predict 1,000 rows, as its training timed it.
     served_from, served_until
         The moments its service is meant for, UTC; None where it never served, or still does.
+    trained_here
+        Whether its training is billed in the currency of the account; what it took is unknown if
+        not.
     predictions
         Rows it scored; a window that was scored again counts once.
+    billed
+        Those of them whose scoring is billed in the currency of the account.
     gain_on_baseline, gain_on_champion
         Points of the metric (see `points`) over the baseline on the same folds, and over the
         champion of its day on the same fresh rows.
@@ -104,7 +109,9 @@ class VersionAccount(Frozen):
     score: float
     latency_ms: float
     money: Shares
+    trained_here: bool
     predictions: int
+    billed: int
     gain_on_baseline: float
     gain_on_champion: float
     payback: Payback | None
@@ -112,17 +119,18 @@ class VersionAccount(Frozen):
 
     @property
     def per_1000(self) -> float:
-        """Money for scoring 1,000 rows; NaN where it scored none."""
-        return 1000 * self.money.inference / self.predictions if self.predictions else math.nan
+        """Money for scoring 1,000 rows; NaN where none was billed."""
+        return 1000 * self.money.inference / self.billed if self.billed else math.nan
 
     @property
     def per_1000_in_all(self) -> float:
-        """Money for 1,000 predictions with training and watching; NaN where it scored none."""
-        return 1000 * self.money.total / self.predictions if self.predictions else math.nan
+        """Money for 1,000 predictions with training and watching; NaN where none was billed."""
+        known = self.billed and self.trained_here
+        return 1000 * self.money.total / self.billed if known else math.nan
 
     def per_point(self, gain: float) -> float:
-        """Return what a point gained took to train; NaN where none was gained."""
-        return self.money.training / gain if gain > 0 else math.nan
+        """Return what a point gained took to train; NaN where none was gained, or unknown."""
+        return self.money.training / gain if gain > 0 and self.trained_here else math.nan
 
 
 class Spender(Frozen):
@@ -153,9 +161,14 @@ class Account(Frozen):
     unit, periods
         Spending over time, the oldest first, without gaps.
     unversioned
-        What is on no version's bill: failed trainings, preparations by hand.
+        Money on no version's bill: failed trainings, preparations by hand, and whatever belongs to
+        versions whose training is not in the ledger.
+    unversioned_rows
+        Predictions of such versions.
     left_out
         Runs whose bill is in another currency.
+    billed
+        Predictions whose scoring is billed in this one.
     """
 
     workload: str
@@ -171,11 +184,13 @@ class Account(Frozen):
     unversioned: float
     estimates: tuple[Accuracy, ...]
     left_out: int = 0
+    unversioned_rows: int = 0
+    billed: int = 0
 
     @property
     def predictions(self) -> int:
         """Rows that all versions have scored."""
-        return sum(v.predictions for v in self.versions)
+        return sum(v.predictions for v in self.versions) + self.unversioned_rows
 
     @property
     def kwh(self) -> float:
@@ -189,8 +204,8 @@ class Account(Frozen):
 
     @property
     def per_1000(self) -> float:
-        """Money for 1,000 predictions, all spending counted; NaN where none was made."""
-        return 1000 * self.money.total / self.predictions if self.predictions else math.nan
+        """Money for 1,000 predictions, all spending counted; NaN where none was billed."""
+        return 1000 * self.money.total / self.billed if self.billed else math.nan
 
 
 def points(metric: str, old: float, new: float) -> float:

@@ -4,6 +4,9 @@ import math
 from collections.abc import Iterable
 
 _MOST = 9
+_LEAST = 1e-8
+_EXACT = 1e4
+_SIZES = (("billion", 1e9), ("million", 1e6), ("thousand", 1e3))
 
 
 def decimals_for(values: Iterable[float]) -> int:
@@ -18,12 +21,17 @@ def money(value: float, decimals: int | None = None) -> str:
     """Spell an amount, with so many decimals or as many as it needs; NaN is ``unknown``."""
     if math.isnan(value):
         return "unknown"
+    if decimals is None and 0 < abs(value) < _LEAST:
+        return f"{value:.2g}"
     return f"{value:,.{decimals_for([value]) if decimals is None else decimals}f}"
 
 
 def count(value: float) -> str:
     """Spell a number of predictions: exactly below ten thousand, roughly above."""
-    for name, size in (("billion", 1e9), ("million", 1e6), ("thousand", 1e3)):
-        if value >= max(size, 1e4):
-            return f"{value / size:.3g} {name}"
-    return f"{value:,.0f}"
+    if not _EXACT <= value < math.inf:
+        return f"{value:,.0f}"
+    # Rounded first: what becomes a million by that is no thousand thousands.
+    rounded = float(f"{value:.3g}")
+    name, size = next((n, s) for n, s in _SIZES if rounded >= s)
+    number = rounded / size
+    return f"{number:,.0f} {name}" if number >= 100 else f"{number:.3g} {name}"

@@ -37,29 +37,33 @@ def make_account(
     metric
         What it is judged by.
     currency
-        Bills in another one are left out, and counted.
+        Money in another one is left out, and such runs are counted; what they made stays.
     second
         Price of a second of computing, to price timings by.
     """
     own = [e for e in entries if e.workload == workload]
     runs = [e for e in own if e.currency == currency]
-    homes = _Homes(runs)
+    homes = _Homes(own)
     unit, periods = by_period(runs)
-    versions = _versions(runs, homes, metric, second)
+    versions = _versions(own, homes, metric, currency, second)
     return Account(
         workload=workload,
         metric=metric,
         currency=currency,
         runs=len(runs),
-        until=max((e.started for e in runs), default=datetime.now(UTC)),
+        until=max((e.started for e in own), default=datetime.now(UTC)),
         unit=unit,
         periods=periods,
         money=shares_of(runs),
         spenders=_spenders(runs),
         versions=versions,
-        unversioned=sum(e.money for e in runs if not homes.version_of(e)),
+        unversioned=sum(e.money for e in runs if homes.version_of(e) not in homes.trainings),
+        unversioned_rows=predictions_of(
+            e for e in own if homes.version_of(e) not in homes.trainings
+        ),
         estimates=tuple(_estimates(runs)),
         left_out=len(own) - len(runs),
+        billed=predictions_of(runs),
     )
 
 
@@ -91,7 +95,8 @@ class _Homes:
             return entry.became
         above: Entry | None = entry
         while above is not None:
-            if above.kind == "training":
+            # A failed attempt is on the bill of what came of it: it is a part of the next one.
+            if above.kind == "training" and above.version:
                 return above.version
             if above.run_id in self._within:
                 return self._within[above.run_id]
@@ -110,11 +115,15 @@ class _Homes:
 
 
 def _versions(
-    runs: Sequence[Entry], homes: _Homes, metric: str, second: float
+    runs: Sequence[Entry], homes: _Homes, metric: str, currency: str, second: float
 ) -> tuple[VersionAccount, ...]:
+    parts: defaultdict[str, list[Entry]] = defaultdict(list)
     bills: defaultdict[str, list[Entry]] = defaultdict(list)
     for e in runs:
-        bills[homes.version_of(e)].append(e)
+        version = homes.version_of(e)
+        parts[version].append(e)
+        if e.currency == currency:
+            bills[version].append(e)
     champion = homes.moves[-1].became if homes.moves else ""
     made = {
         version: VersionAccount(
@@ -128,8 +137,10 @@ def _versions(
             score=training.metric(f"accuracy/{metric}", math.nan),
             latency_ms=1000 * training.metric("time/predict_1000_rows_s", math.nan),
             money=shares_of(bills[version]),
-            predictions=predictions_of(bills[version]),
-            gain_on_baseline=_gain_on_baseline(bills[version], training, metric),
+            trained_here=training.currency == currency,
+            predictions=predictions_of(parts[version]),
+            billed=predictions_of(bills[version]),
+            gain_on_baseline=_gain_on_baseline(parts[version], training, metric),
             gain_on_champion=points(
                 metric,
                 training.metric("verdict/champion", math.nan),
@@ -145,14 +156,16 @@ def _versions(
     done = []
     for place, v in enumerate(ordered):
         before = made.get(homes.champion_before(homes.trainings[v.version]))
-        payback = None if before is None else payback_of(v, before, second)
+        payback = None
+        if before is not None and v.trained_here:
+            payback = payback_of(v, before, second)
         done.append(v.model_copy(update={"payback": payback, "on_front": place in front}))
     return tuple(done)
 
 
 def _takes(v: VersionAccount, metric: str) -> tuple[float, float, float]:
     loss = -v.score if metric in GREATER_IS_BETTER else v.score
-    return loss, v.latency_ms, v.money.training
+    return loss, v.latency_ms, v.money.training if v.trained_here else math.nan
 
 
 def _served(homes: _Homes, version: str) -> tuple[datetime | None, datetime | None]:
@@ -166,9 +179,9 @@ def _served(homes: _Homes, version: str) -> tuple[datetime | None, datetime | No
 
 
 def predictions_of(runs: Iterable[Entry]) -> int:
-    """Count rows that were scored; the same rows of the same window once."""
+    """Count rows that were scored; the same rows of the same window once by each version."""
     scored = {
-        (e.window, e.digest or e.run_id): int(e.metric("rows/scored"))
+        (e.version, e.window, e.digest or e.run_id): int(e.metric("rows/scored"))
         for e in runs
         if e.kind == "inference"
     }
@@ -200,7 +213,7 @@ def payback_of(version: VersionAccount, before: VersionAccount, second: float) -
     second
         Price of a second of computing.
     """
-    measured = bool(version.predictions and before.predictions)
+    measured = bool(version.billed and before.billed)
     if measured:
         saving = (before.per_1000 - version.per_1000) / 1000
     else:

@@ -2,11 +2,12 @@
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from twinloop.amounts import money
 from twinloop.budget_keys import Allowance, Budgets
 from twinloop.ledger import Entry, Loop
 
@@ -33,7 +34,7 @@ class Amounts:
     def words(self, currency: str) -> str:
         """Say it roughly."""
         time = duration_words(60 * self.minutes)
-        return f"about {time}, {self.money:.2g} {currency}, {self.kwh:.2g} kWh"
+        return f"about {time}, {money(self.money)} {currency}, {money(self.kwh)} kWh"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Limit:
     def words(self, amounts: Amounts, currency: str) -> str:
         """Say how much of it is used."""
         unit = {"money": currency, "kwh": "kWh", "minutes": "minutes"}[self.measure]
-        return f"{self.used(amounts):.4g} of {self.bound:.4g} {unit} ({self.key})"
+        return f"{money(self.used(amounts))} of {money(self.bound)} {unit} ({self.key})"
 
 
 def limits_of(allowance: Allowance, key: str, before: Amounts | None = None) -> tuple[Limit, ...]:
@@ -89,6 +90,36 @@ def month_of(moment: datetime) -> datetime:
     return start.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
+def billed_runs(runs: Iterable[Entry], workload: str, currency: str) -> tuple[Entry, ...]:
+    """Return the runs of a workload that have a bill; money in another currency is not there.
+
+    Their energy and their minutes count, whatever their money is called.
+    """
+    return tuple(
+        e if e.currency == currency else replace(e, metrics=_without_money(e))
+        for e in runs
+        if e.workload == workload and "cost/money" in e.metrics
+    )
+
+
+def _without_money(entry: Entry) -> dict[str, float]:
+    return {name: value for name, value in entry.metrics.items() if name != "cost/money"}
+
+
+def outside(runs: Sequence[Entry], run_id: str) -> tuple[Entry, ...]:
+    """Return the runs that another one does not contain, and that are not that one itself."""
+    parents = {e.run_id: e.parent for e in runs}
+
+    def holds(at: str) -> bool:
+        seen: set[str] = set()
+        while at and at != run_id and at not in seen:
+            seen.add(at)
+            at = parents.get(at, "")
+        return at == run_id
+
+    return tuple(e for e in runs if not holds(e.run_id))
+
+
 def month_limits(
     budgets: Budgets, runs: Sequence[Entry], loops: Sequence[Loop] = ("training", "inference")
 ) -> tuple[tuple[Limit, tuple[Entry, ...]], ...]:
@@ -99,7 +130,7 @@ def month_limits(
     budgets
         Of the workload.
     runs
-        Of the month, bills in the workload's currency.
+        Of the month: see `billed_runs`.
     loops
         Whose own budgets are asked, beside that of all together.
     """
@@ -250,13 +281,14 @@ def refusal_words(
     """
     by_kind: dict[str, list[float]] = {}
     for kind, _, amounts in spent:
-        by_kind.setdefault(kind, []).append(getattr(amounts, limit.measure))
+        if used := getattr(amounts, limit.measure):
+            by_kind.setdefault(kind, []).append(used)
     ranked = sorted(by_kind.items(), key=lambda item: (-sum(item[1]), item[0]))
     parts = [
-        f"{sum(used):.4g} by {len(used)} of kind {kind}" for kind, used in ranked[:_MOST_KINDS]
+        f"{money(sum(used))} by {len(used)} of kind {kind}" for kind, used in ranked[:_MOST_KINDS]
     ]
     _, name, most = max(spent, key=lambda s: getattr(s[2], limit.measure))
-    dearest = f"{name!r} with {getattr(most, limit.measure):.4g}"
+    dearest = f"{name!r} with {money(getattr(most, limit.measure))}"
     return (
         f"this month's budget of {workload!r} is spent: {limit.words(Amounts(), currency)}: "
         f"{', '.join(parts)}; the most by {dearest}.",

@@ -13,6 +13,8 @@ _PERIODS: dict[Unit, str] = {
     "week": "%d %b %Y",
     "month": "%b %Y",
 }
+# From here on a share is no longer read as per cent.
+_MANY = 10
 
 # Below so much of a currency an axis counts in parts of it.
 _LEAST_PLAIN = 0.01
@@ -66,7 +68,7 @@ def signed(value: float) -> str:
     return "" if math.isnan(value) else f"{value:+.2f}"
 
 
-def price(value: float) -> str:
+def price_words(value: float) -> str:
     """Spell a price; empty where there is none."""
     return "" if math.isnan(value) else money(value)
 
@@ -98,7 +100,8 @@ def bound_words(limit: Limit, currency: str) -> str:
     """Say how much of a month's budget is used."""
     share = limit.used(Amounts()) / limit.bound
     over = ", spent" if share >= 1 else ""
-    return f"This month {limit.words(Amounts(), currency)}: {share:.0%} used{over}"
+    used = f"{share:.0%} used" if share < _MANY else f"{count(share)} times that used"
+    return f"This month {limit.words(Amounts(), currency)}: {used}{over}"
 
 
 def account_words(found: Account) -> tuple[str, ...]:
@@ -106,16 +109,16 @@ def account_words(found: Account) -> tuple[str, ...]:
     said = []
     if found.unversioned:
         part = money(found.unversioned)
-        said.append(f"{part} {found.currency} is on no version's bill: runs that made none.")
+        said.append(
+            f"{part} {found.currency} is on no version's bill: runs that made none, or whose "
+            "version has no training in the ledger."
+        )
     said += [
         f"Estimates before runs of kind {e.kind} were off by {e.money:.0%} of the money and "
         f"{e.time:.0%} of the time (median of {e.runs})."
         for e in found.estimates
     ]
     if found.left_out:
-        one = found.left_out == 1
-        said.append(
-            f"{many(found.left_out, 'run')} {'is' if one else 'are'} left out: "
-            f"{'its' if one else 'their'} bill is in another currency."
-        )
+        runs = many(found.left_out, "run")
+        said.append(f"Money of {runs} is left out: it is in another currency.")
     return tuple(said)

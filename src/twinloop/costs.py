@@ -1,5 +1,6 @@
 """Costs: from what a run used to what it cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
@@ -197,6 +198,7 @@ def cost_metrics(usage: Usage, prices: Prices, rows: int | None) -> dict[str, fl
         "cost/money": its.money,
         "cost/money_total": total.money,
         "cost/energy_kwh": its.energy_kwh,
+        "cost/energy_total_kwh": total.energy_kwh,
         "cost/co2_g": its.co2_grams,
         "cost/peak_memory_mb": usage.peak_bytes / 1e6,
         "cost/memory_gb_s": own.gb_seconds,
@@ -215,7 +217,14 @@ def cost_metrics(usage: Usage, prices: Prices, rows: int | None) -> dict[str, fl
     return metrics | {f"time/task/{name}_cpu_s": s for name, s in usage.task_cpu_seconds.items()}
 
 
-def priced_quantities(metrics: dict[str, float], prices: Prices, energy: str) -> Quantities:
+def billed_at(tags: Mapping[str, str]) -> Prices:
+    """Return the prices a run was billed at, from its tags; where they do not say, the default."""
+    said = tags.get("twinloop.prices")
+    currency = tags.get("twinloop.currency", Prices().currency)
+    return Prices.model_validate_json(said) if said else Prices(currency=currency)
+
+
+def priced_quantities(metrics: Mapping[str, float], prices: Prices, energy: str) -> Quantities:
     """Return the quantities behind a bill from its metrics, to price them again.
 
     Parameters

@@ -13,7 +13,7 @@ from twinloop.cost_words import (
     number,
     payback_words,
     period_name,
-    price,
+    price_words,
     share_words,
     signed,
     small_unit,
@@ -103,7 +103,8 @@ def _legend(found: Account) -> tuple[tuple[str, str], ...]:
 
 def _over_time(found: Account) -> tuple[Block, ...]:
     if not found.periods:
-        return (Words(("There are no runs yet.",)),)
+        missing = f"bills in {found.currency}" if found.left_out else "runs"
+        return (Words((f"There are no {missing} yet.",)),)
     names = [period_name(p.start, found.unit) for p in found.periods]
     digits = decimals_for(p.money.total for p in found.periods)
     used = [loop for loop in LOOPS if found.money.of(loop)]
@@ -194,7 +195,7 @@ def _lives(found: Account) -> tuple[Block, ...]:
             money(v.money.total, digits),
             f"{v.predictions:,}",
             money(v.per_1000, fine) if v.predictions else "",
-            price(v.per_1000_in_all),
+            price_words(v.per_1000_in_all),
             _served(v),
             standing_words(v),
         )
@@ -224,7 +225,7 @@ def _served(v: VersionAccount) -> str:
 
 def _front(found: Account) -> tuple[Block, ...]:
     known = [v for v in found.versions if not math.isnan(v.score)]
-    timed = [v for v in known if not math.isnan(v.latency_ms)]
+    timed = [v for v in known if v.trained_here and not math.isnan(v.latency_ms)]
     everything = len(timed)
     # Of hundreds the front and the newest are drawn; the others would be one grey cloud.
     old = len(timed) - _MOST_DOTS
@@ -260,7 +261,7 @@ def _front(found: Account) -> tuple[Block, ...]:
             number(v.score),
             number(v.latency_ms),
             money(v.money.training, digits),
-            price(v.per_1000) if v.predictions else "",
+            price_words(v.per_1000) if v.predictions else "",
         )
         for v in front
     )
@@ -321,9 +322,9 @@ def _gains(found: Account) -> tuple[Block, ...]:
         (
             _name(v),
             signed(v.gain_on_baseline),
-            price(v.per_point(v.gain_on_baseline)),
+            price_words(v.per_point(v.gain_on_baseline)),
             signed(v.gain_on_champion),
-            price(v.per_point(v.gain_on_champion)),
+            price_words(v.per_point(v.gain_on_champion)),
             v.verdict,
         )
         for v in shown

@@ -23,6 +23,9 @@ TAGS = {
     "twinloop.shape": "shape",
     "twinloop.over_budget": "over_budget",
     "twinloop.replay": "replay",
+    "twinloop.reused": "reused",
+    "twinloop.prices": "prices",
+    "twinloop.energy": "energy",
     "mlflow.parentRunId": "parent",
 }
 PARAMS = {"winner": "winner", "candidate": "candidate"}
@@ -82,6 +85,8 @@ class Entry:
         What a training was to try: only alike ones tell what it takes.
     metrics
         By name; a missing one is not there.
+    reused
+        Whether all it was to make was there already.
     """
 
     run_id: str
@@ -102,6 +107,7 @@ class Entry:
     name: str
     meaning: str
     metrics: Mapping[str, float]
+    reused: bool = False
 
     @property
     def loop(self) -> Loop:
@@ -142,6 +148,7 @@ def to_entry(record: Record) -> Entry:
         name=record.name,
         meaning=word("twinloop.accuracy", ""),
         metrics=record.metrics,
+        reused=bool(word("twinloop.reused", "")),
     )
 
 

@@ -22,17 +22,18 @@ _NAMES = {
 }
 _WORDS = [c for c in (*TAGS.values(), *PARAMS.values()) if c not in _NAMES]
 SCHEMA = pa.schema([*_NAMES.items(), *((name, pa.string()) for name in _WORDS)])
+# By how a name ends, the longest ends first. Other metrics may end so by chance.
 _UNITS = {
-    "_s": "s",
-    "_mb": "MB",
-    "_kwh": "kWh",
-    "_g": "g",
-    "_usd": "USD",
-    "_bytes": "bytes",
     "rows_per_s": "rows/s",
-    "money": "currency of the row",
-    "money_total": "currency of the row",
+    "_gb_s": "GB s",
+    "_bytes": "bytes",
+    "_kwh": "kWh",
+    "_mb": "MB",
+    "_g": "g",
+    "_s": "s",
 }
+_NAME = b"mlflow_name"
+_MEASURED = ("time/", "cost/")
 
 
 def to_table(records: Sequence[Record]) -> pa.Table:
@@ -47,7 +48,8 @@ def to_table(records: Sequence[Record]) -> pa.Table:
     -------
     pa.Table
         Columns of `SCHEMA`, then one for each metric any of the runs has, by its name in MLflow;
-        null where a run has none.
+        null where a run has none. One that is called as a column of `SCHEMA` has ``_`` after its
+        name.
     """
     ordered = sorted(records, key=lambda r: (-r.started, r.run_id))
     columns: dict[str, pa.Array] = {}
@@ -61,9 +63,15 @@ def to_table(records: Sequence[Record]) -> pa.Table:
             if field.name == "as_of":
                 values = [_milliseconds(v) for v in values]
         columns[field.name] = pa.array(values, field.type)
-    for name in sorted({name for r in ordered for name in r.metrics}):
-        columns[name] = pa.array([r.metrics.get(name) for r in ordered], pa.float64())
-    return pa.table(columns)
+    fields = list(SCHEMA)
+    metrics = sorted({name for r in ordered for name in r.metrics})
+    for name in metrics:
+        column = name
+        while column in SCHEMA.names or (column != name and column in metrics):
+            column += "_"
+        columns[column] = pa.array([r.metrics.get(name) for r in ordered], pa.float64())
+        fields.append(pa.field(column, pa.float64(), metadata={_NAME: name}))
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def _milliseconds(text: str | None) -> int | None:
@@ -80,24 +88,27 @@ def to_export(table: pa.Table) -> pa.Table:
     taken: set[str] = set(SCHEMA.names)
     fields, columns = [], []
     for field in table.schema:
-        name = field.name
-        if name not in SCHEMA.names:
+        if field.name not in SCHEMA.names:
+            name = field.metadata[_NAME].decode()
             plain = re.sub(r"\W+", "_", name)
             while plain in taken:
                 plain += "_"
             taken.add(plain)
-            described = {"mlflow_name": name} | ({"unit": u} if (u := unit_of(name)) else {})
+            described = {_NAME: name} | ({b"unit": u} if (u := unit_of(name)) else {})
+            columns.append(table.column(field.name))
             field = pa.field(plain, field.type, metadata=described)  # noqa: PLW2901
+        else:
+            columns.append(table.column(field.name))
         fields.append(field)
-        columns.append(table.column(name))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
 def unit_of(metric: str) -> str:
-    """Return the unit of a metric by its name; empty where it has none."""
-    last = metric.rpartition("/")[2]
-    if "money" in last and "error" not in last:
-        return "currency of the row"
-    if last.endswith("error"):
+    """Return the unit of a metric of time or cost by its name; empty where it has none."""
+    if not metric.startswith(_MEASURED):
+        return ""
+    if metric.endswith("error"):
         return "share"
-    return next((u for end, u in reversed(_UNITS.items()) if last.endswith(end)), "")
+    if "money" in metric:
+        return "currency of the row" + (" a month" if metric.endswith("per_month") else "")
+    return next((u for end, u in _UNITS.items() if metric.endswith(end)), "")

@@ -178,8 +178,12 @@ def expected_lead(past: Sequence[PastTraining]) -> float:
 
 
 def expected_money(past: Sequence[PastTraining], *, search: bool) -> float | None:
-    """Return what the last three trainings of a kind cost on average; None before the first."""
-    paid = [p.money for p in sorted(past, key=lambda p: p.as_of) if p.search is search][-3:]
+    """Return what the last three trainings of a kind cost on average; None before the first.
+
+    Of one that is billed in another currency the money is NaN: it tells nothing.
+    """
+    alike = [p for p in sorted(past, key=lambda p: p.as_of) if p.search is search]
+    paid = [p.money for p in alike if not math.isnan(p.money)][-3:]
     return sum(paid) / len(paid) if paid else None
 
 

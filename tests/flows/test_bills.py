@@ -191,6 +191,10 @@ def test_what_was_there_already_leaves_nothing_behind(store: Store) -> None:
     assert first.data.metrics["cost/stored_mb"] > 0 == again.data.metrics["cost/stored_mb"]
     assert again.data.metrics["cost/money"] > 0
     assert again.data.metrics["accuracy/known"] == 1
+    # It scored nothing: no speed of scoring is told, and no estimate is made from it.
+    assert again.data.tags["twinloop.reused"] == "yes"
+    assert "time/rows_per_s" in first.data.metrics
+    assert "time/rows_per_s" not in again.data.metrics
     first, again = store.of("preparation")
     assert first.data.metrics["cost/stored_mb"] > 0 == again.data.metrics["cost/stored_mb"]
 

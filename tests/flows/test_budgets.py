@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import flow
+from prefect.runtime import flow_run
 
 from flows.score_batch import score_batch
 from flows.train_model import train_model
 from tasks.bookkeeping import read_account
-from tasks.budgeting import BUDGET_EVENT, within_budget
+from tasks.budgeting import BUDGET_EVENT, used_by, within_budget
 from tasks.registry import find_champion
 from tasks.settings import load_workload
 from tasks.tracking import client, tracked_run
@@ -176,6 +178,49 @@ def test_an_estimate_is_logged_before_and_its_error_after(home: Path) -> None:
     # The bill closes a moment after the error is told.
     assert math.isclose(took["cost/estimate_error"], error, abs_tol=0.1)
     assert "from the one training before" in second.data.tags["twinloop.estimate"]
+
+
+def test_an_estimate_is_made_from_runs_that_did_something_and_are_billed_alike(
+    home: Path,
+) -> None:
+    """A window that was there already tells nothing; nor does a bill in another currency."""
+    set_city(home, "{}")
+    train_model("city", as_of=NOW)
+    first = score_batch("city", WEEK, WEEK.end)
+    assert score_batch("city", WEEK, WEEK.end) == first.model_copy(update={"reused": True})
+    later = Window(start=WEEK.end, end=WEEK.end + 7 * DAY)
+    score_batch("city", later, later.end)
+    tags = runs_of("inference")[0].data.tags
+    assert "from the one inference before" in tags["twinloop.estimate"]
+    set_city(home, "{}", more="prices: {currency: SEK, core_hour: 1, gb_hour: 1, kwh: 1}")
+    last = Window(start=later.end, end=later.end + DAY)
+    score_batch("city", last, last.end)
+    assert "twinloop.estimate" not in runs_of("inference")[0].data.tags
+
+
+@flow(name="retried", retries=1)
+def retried() -> tuple[float, float]:
+    """Fail once; tell what was used of the month, and what this run has used of that."""
+    city = load_workload("city")
+    with (
+        tracked_run(city, "training", window=None, as_of=NOW) as run,
+        within_budget(city, "training", None, run) as here,
+    ):
+        if flow_run.run_count < 2:
+            raise ConnectionError
+        (limit,) = here.limits
+        return limit.before, used_by(run).money
+
+
+def test_a_retried_run_counts_its_attempts_once_against_the_month(home: Path) -> None:
+    """They are part of what it uses itself; the bill of another training was there before."""
+    set_city(home, "{training: {month: {money: 100}}}")
+    with tracked_run(load_workload("city"), "training", window=None, as_of=NOW):
+        pass
+    before, used = retried()
+    _, attempt, other = runs_of("training")
+    assert before == pytest.approx(other.data.metrics["cost/money"])
+    assert used > attempt.data.metrics["cost/money"] > 0
 
 
 def test_the_page_on_costs_is_kept_with_a_training(home: Path) -> None:

@@ -262,6 +262,10 @@ def test_a_move_that_was_killed_is_finished(home: Path, after: bool) -> None:
     moves = champion_moves(workload)
     assert [(m.was, m.became) for m in moves] == [("2", "1"), ("1", "2"), ("", "1")]
     assert (moves[0].reason, f"{moves[0].at:%Y-%m-%d}") == ("rolled back by hand", "2024-06-04")
+    bill = client().get_run(moves[0].run_id).data
+    assert bill.metrics["cost/money"] >= 0
+    assert bill.metrics["accuracy/known"] == 1
+    assert bill.tags["twinloop.bill"].startswith("until its last sign of life, ")
     close_orphans(prefect=False)
     assert len(champion_moves(workload)) == 3
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,20 +10,24 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from twinloop.accounts import GREATER_IS_BETTER, Shares, VersionAccount, points
-from twinloop.amounts import decimals_for, money
-from twinloop.bookkeeping import by_period, make_account, payback_of
+from twinloop.amounts import count, decimals_for, money
+from twinloop.bookkeeping import by_period, make_account, payback_of, predictions_of
 from twinloop.budget import (
     Amounts,
     Limit,
     Past,
+    billed_runs,
     duration_words,
     error_of,
     estimate,
     limits_of,
+    month_limits,
+    outside,
     refusal_words,
     spent_limits,
 )
-from twinloop.budget_keys import Allowance
+from twinloop.budget_keys import Allowance, Budgets
+from twinloop.cost_words import bound_words
 from twinloop.evaluation import METRICS
 from twinloop.ledger import Entry
 
@@ -50,6 +55,7 @@ def entry(number: int, kind: str, cost: float, minutes: float, **more: str) -> E
         name="",
         meaning="",
         metrics={"cost/money": cost},
+        reused=False,
         **given,
     )
 
@@ -79,7 +85,9 @@ def version(training: float, per_1000: float, predictions: int, latency: float) 
         score=1.0,
         latency_ms=latency,
         money=Shares(training=training, inference=per_1000 * predictions / 1000),
+        trained_here=True,
         predictions=predictions,
+        billed=predictions,
         gain_on_baseline=math.nan,
         gain_on_champion=math.nan,
         payback=None,
@@ -99,12 +107,60 @@ def test_every_bill_is_counted_once(runs: list[tuple[str, float, float, str, int
     assert found.money.total == pytest.approx(whole)
     assert sum(p.money.total for p in found.periods) == pytest.approx(whole)
     assert sum(s.money for s in found.spenders) == pytest.approx(whole)
-    # A version that no run made has no bill of its own: it was made before this ledger began.
-    made = {e.version for e in entries if e.kind == "training" and e.version}
-    strangers = {v for *_, v, _ in runs if v} - made
-    if not strangers:
-        parts = sum(v.money.total for v in found.versions) + found.unversioned
-        assert parts == pytest.approx(whole)
+    # What belongs to a version that no run here made is on no version's bill, and said.
+    parts = sum(v.money.total for v in found.versions) + found.unversioned
+    assert parts == pytest.approx(whole)
+
+
+@given(RUNS)
+def test_another_currency_takes_money_away_and_nothing_else(
+    runs: list[tuple[str, float, float, str, int]],
+) -> None:
+    """Versions and predictions stay as they are; of each only the money is no longer there."""
+    entries = [
+        entry(i, kind, cost, at, version=v, became=v, parent=str(p) if p < i else "")
+        for i, (kind, cost, at, v, p) in enumerate(runs)
+    ]
+    entries = [
+        replace(e, window=str(i % 3), digest="x", metrics={**e.metrics, "rows/scored": 10.0})
+        for i, e in enumerate(entries)
+    ]
+    euros, dollars = (make_account(entries, "w", "rmse", c, 1.0) for c in ("EUR", "USD"))
+    assert [v.version for v in dollars.versions] == [v.version for v in euros.versions]
+    assert [v.predictions for v in dollars.versions] == [v.predictions for v in euros.versions]
+    assert dollars.predictions == euros.predictions == predictions_of(entries)
+    assert (dollars.money.total, dollars.unversioned) == (0, 0)
+    assert (dollars.runs, dollars.left_out) == (0, len(entries))
+    for v in dollars.versions:
+        assert (v.money.total, v.payback, v.on_front) == (0, None, False)
+        assert math.isnan(v.per_1000)
+        assert math.isnan(v.per_1000_in_all)
+        assert math.isnan(v.per_point(1.0))
+
+
+def test_a_window_that_two_versions_scored_counts_for_both() -> None:
+    """And once for each, however often it did; the whole is the sum of the versions."""
+    runs = [entry(i, "training", 1.0, i, version=str(i)) for i in (1, 2)]
+    for number, version in ((3, "1"), (4, "2"), (5, "2")):
+        scored = entry(number, "inference", 1.0, number, version=version)
+        rows = {"cost/money": 1.0, "rows/scored": 10.0}
+        runs.append(replace(scored, window="a", digest="x", metrics=rows))
+    found = make_account(runs, "w", "rmse", "EUR", 1.0)
+    assert [v.predictions for v in found.versions] == [10, 10]
+    assert found.predictions == predictions_of(runs) == 20
+
+
+def test_failed_attempts_are_on_the_bill_of_what_came_of_them() -> None:
+    """The attempt that ended well owns those before, and all that these held."""
+    entries = [
+        entry(0, "training", 1.0, 9, version="1"),
+        entry(1, "training", 2.0, 0, parent="0"),
+        entry(2, "candidate", 4.0, 1, parent="1"),
+        entry(3, "training", 8.0, 2),
+    ]
+    found = make_account(entries, "w", "rmse", "EUR", 1.0)
+    assert found.versions[0].money.training == 7.0
+    assert found.unversioned == 8.0
 
 
 @given(RUNS)
@@ -203,19 +259,72 @@ def test_a_refusal_says_what_was_spent_by_what_and_what_to_do() -> None:
         ("training", "train a", Amounts(money=2.0)),
         ("candidate", "try b", Amounts(money=5.0)),
         ("candidate", "try c", Amounts(money=1.0)),
+        ("candidate", "try d", Amounts(kwh=9.0)),  # its money is in another currency
     ]
     limit = Limit("budget.training.month.money", "money", 7.5, 8.0)
     message, hint = refusal_words(limit, spent, "w", "EUR")
-    assert "8 of 7.5 EUR (budget.training.month.money)" in message
-    assert message.index("6 by 2 of kind candidate") < message.index("2 by 1 of kind training")
-    assert "the most by 'try b' with 5" in message
+    assert "8.00 of 7.50 EUR (budget.training.month.money)" in message
+    first, second = "6.00 by 2 of kind candidate", "2.00 by 1 of kind training"
+    assert message.index(first) < message.index(second)
+    assert "the most by 'try b' with 5.00" in message
     assert hint.startswith("Raise budget.training.month.money")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (9_999, "9,999"),
+        (10_000, "10 thousand"),
+        (12_345, "12.3 thousand"),
+        (999_499, "999 thousand"),
+        (999_999, "1 million"),
+        (999_999_999, "1 billion"),
+        (2.5e12, "2,500 billion"),
+        (math.inf, "inf"),
+    ],
+)
+def test_counts_take_their_unit_once_they_are_rounded(number: float, words: str) -> None:
+    """Just below a million is a million, and no number needs an exponent."""
+    assert count(number) == words
+
+
+def test_a_month_holds_every_bill_of_the_workload_and_money_of_its_currency() -> None:
+    """Energy and time count whatever the money is called; a run without a bill is not there."""
+    here = entry(0, "training", 3.0, 0)
+    more = {"cost/money": 5.0, "cost/energy_kwh": 2.0, "time/wall_s": 120.0}
+    there = replace(entry(1, "training", 0.0, 0), currency="USD", metrics=more)
+    still = replace(entry(2, "training", 0.0, 0), metrics={})
+    other = replace(entry(3, "training", 9.0, 0), workload="else")
+    found = billed_runs([here, there, still, other], "w", "EUR")
+    assert [e.run_id for e in found] == ["0", "1"]
+    budgets = Budgets(month=Allowance(money=9, kwh=9, minutes=9))
+    used = [limit.before for limit, _ in month_limits(budgets, found)]
+    assert used == [3.0, 2.0, 2.0]
+
+
+def test_what_a_run_contains_is_not_outside_of_it() -> None:
+    """Neither an attempt of before nor what that held; a circle of parents ends."""
+    runs = [
+        entry(0, "training", 1.0, 0),
+        entry(1, "training", 1.0, 0, parent="0"),
+        entry(2, "candidate", 1.0, 0, parent="1"),
+        entry(3, "training", 1.0, 0, parent="gone"),
+        entry(4, "candidate", 1.0, 0, parent="5"),
+        entry(5, "candidate", 1.0, 0, parent="4"),
+    ]
+    assert [e.run_id for e in outside(runs, "0")] == ["3", "4", "5"]
+    assert outside(runs, "no run") == tuple(runs)
 
 
 def test_numbers_are_spelt_as_people_read_them() -> None:
     """Three digits that count, seconds and hours, an error as a share."""
     assert (money(12.3456), money(0.0001234), money(1234.5)) == ("12.35", "0.000123", "1,234.50")
+    assert (money(1e-9), money(-2e-12), money(0.0)) == ("1e-09", "-2e-12", "0.00")
     assert decimals_for([0.5, 0.0001]) == 3
+    limit = Limit("budget.month.minutes", "minutes", 1500.0, 20_000.0)
+    assert limit.words(Amounts(), "EUR") == "20,000.00 of 1,500.00 minutes (budget.month.minutes)"
+    assert bound_words(limit, "EUR").endswith(": 13 times that used, spent")
+    assert Amounts(1500, 2000, 4).words("EUR") == "about 4 min, 1,500.00 EUR, 2,000.00 kWh"
     assert (duration_words(4.2), duration_words(240), duration_words(7200)) == (
         "4.2 s",
         "4 min",

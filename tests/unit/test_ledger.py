@@ -13,18 +13,22 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from flows import costs_report
 from tasks.bookkeeping import export_runs, read_account, read_bounds, read_totals, write_page
 from tasks.ledger import database_address, read_by_client, read_ledger
 from tasks.ledger_sql import read_by_sql, read_only
+from tasks.pricing import reprice
 from tasks.recent import recent_runs
 from tasks.settings import load_workload
 from tasks.tracking import client
 from twinloop.accounts import Account
 from twinloop.budget import Amounts
 from twinloop.budget_keys import Allowance, Budgets
+from twinloop.costs_page import write_costs_page
 from twinloop.errors import ServiceError, WorkloadError
-from twinloop.ledger import Asked
-from twinloop.ledger_table import to_table
+from twinloop.ledger import Asked, Record
+from twinloop.ledger_table import to_export, to_table, unit_of
+from twinloop.page import to_html
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3_600_000
@@ -207,7 +211,10 @@ def test_versions_cost_what_their_runs_add_up_to(store: Store) -> None:
     assert one.predictions == 2000  # one window was scored twice
     assert one.per_1000 == pytest.approx(0.45)
     assert one.per_1000_in_all == pytest.approx(6.65 / 2)
-    assert (two.money.training, two.money.inference, two.predictions) == (3.0, 0.1, 1000)
+    # A thousand more were billed in another currency: they are its predictions, at no price here.
+    assert (two.money.training, two.money.inference) == (3.0, 0.1)
+    assert (two.predictions, two.billed) == (2000, 1000)
+    assert two.per_1000 == pytest.approx(0.1)
     assert two.is_champion
     assert not one.is_champion
     assert found.unversioned == pytest.approx(0.7)
@@ -235,7 +242,7 @@ def test_a_cheaper_version_pays_back_its_training(store: Store) -> None:
     assert two.payback is not None
     assert two.payback.measured
     assert two.payback.predictions == pytest.approx(3.0 / 0.35 * 1000)
-    assert (two.payback.against, two.payback.done) == ("1", 1000)
+    assert (two.payback.against, two.payback.done) == ("1", 2000)
 
 
 def test_the_front_holds_what_nothing_beats(store: Store) -> None:
@@ -262,7 +269,7 @@ def test_an_export_is_one_table_of_all_runs(store: Store, tmp_path: Path, kind: 
     path = tmp_path / f"runs.{kind}"
     done = export_runs(["bikes"], path)
     table = pq.read_table(path) if kind == "parquet" else pa.csv.read_csv(path)
-    assert (table.num_rows, table.num_columns) == (done.runs, done.columns) == (13, 33)
+    assert (table.num_rows, table.num_columns) == (done.runs, done.columns) == (13, 36)
     rows = table.to_pylist()
     assert sum(r["cost_money"] for r in rows if r["currency"] == "EUR") == pytest.approx(10.45)
     assert {r["winner"] for r in rows if r["winner"]} == {"forest", "linear"}
@@ -270,6 +277,39 @@ def test_an_export_is_one_table_of_all_runs(store: Store, tmp_path: Path, kind: 
         metadata = table.schema.field("cost_energy_kwh").metadata
         assert metadata == {b"mlflow_name": b"cost/energy_kwh", b"unit": b"kWh"}
         assert table.schema.field("time_wall_s").metadata[b"unit"] == b"s"
+
+
+def test_metrics_that_are_called_like_columns_do_not_replace_them() -> None:
+    """Each has a column of its own, and is known by its name in MLflow."""
+    numbers = {"name": 1.0, "run_id": 2.0, "name_": 3.0, "cost/money": 4.0, "cost_money": 5.0}
+    record = Record("r", "n", "bikes", "FINISHED", 0, None, {}, numbers)
+    table = to_export(to_table([record]))
+    (row,) = table.to_pylist()
+    assert (row["run_id"], row["name"]) == ("r", "n")
+    named = {f.metadata[b"mlflow_name"].decode(): f.name for f in table.schema if f.metadata}
+    assert {name: row[column] for name, column in named.items()} == numbers
+    assert len(set(table.schema.names)) == table.num_columns
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit"),
+    [
+        ("cost/memory_gb_s", "GB s"),
+        ("time/rows_per_s", "rows/s"),
+        ("time/task/fit_cpu_s", "s"),
+        ("cost/energy_total_kwh", "kWh"),
+        ("cost/co2_g", "g"),
+        ("cost/stored_mb", "MB"),
+        ("cost/estimated_money", "currency of the row"),
+        ("cost/storage_money_per_month", "currency of the row a month"),
+        ("cost/estimate_error", "share"),
+        ("accuracy/rmsle", ""),
+        ("shadow/wind_s", ""),
+    ],
+)
+def test_units_are_those_of_the_numbers(metric: str, unit: str) -> None:
+    """Memory over time is no time, and what ends so by chance has no unit."""
+    assert unit_of(metric) == unit
 
 
 def test_an_export_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -284,6 +324,40 @@ def test_totals_keep_currencies_apart(store: Store) -> None:
     assert found["EUR"].money.total == pytest.approx(10.45)
     assert found["USD"].money.total == pytest.approx(99)
     assert found["EUR"].predictions == 3000
+    assert sum(t.predictions for t in found.values()) == account().predictions == 4000
+
+
+def test_after_a_change_of_currency_there_are_versions_and_no_money(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody is told that nothing ran; page and tables show what is known without money."""
+    bikes = load_workload("bikes")
+    prices = bikes.prices.model_copy(update={"currency": "SEK"})
+    found = read_account(bikes.model_copy(update={"prices": prices}))
+    assert (found.runs, found.left_out, found.predictions) == (0, 13, 4000)
+    costs_report.costs(found, ())
+    said = capsys.readouterr().out
+    assert "no runs yet" not in said
+    assert "v2 linear" in said
+    assert "Money of 13 runs is left out" in said
+    text = to_html(write_costs_page(found, ()))
+    assert "There are no bills in SEK yet." in text
+    assert "v2 linear" in text
+
+
+def test_old_bills_are_priced_again_by_the_ledger_alone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without MLflow's client, which makes what is missing: no store is made."""
+    (tmp_path / "prices.yaml").write_text("kwh: 2\n")
+    bikes = load_workload("bikes")
+    monkeypatch.setattr("tasks.tracking.client", lambda: pytest.fail("the client was asked"))
+    found = reprice(bikes, tmp_path / "prices.yaml")
+    assert {t.currency: t.runs for t in found.totals} == {"EUR": 12, "USD": 1}
+    assert {t.currency: t.money_then for t in found.totals}["EUR"] == pytest.approx(10.45)
+    monkeypatch.setenv("TWINLOOP_HOME", str(tmp_path))
+    assert reprice(bikes, tmp_path / "prices.yaml").kinds == ()
+    assert not (tmp_path / "mlflow").exists()
 
 
 def test_months_that_are_over_are_on_no_budget(store: Store) -> None:
@@ -297,8 +371,25 @@ def test_the_newest_runs_are_listed_first(store: Store) -> None:
     """With trials left out, and of one kind if asked."""
     found = recent_runs(load_workload("bikes"), 3, None).runs
     assert [r.kind for r in found] == ["inference", "training", "inference"]
+    assert [r.currency for r in found] == ["USD", "EUR", "EUR"]
     (only,) = recent_runs(load_workload("bikes"), 5, "monitoring").runs
     assert only.name == "monitoring 6"
+
+
+def test_money_is_headed_by_the_currency_it_is_in(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the workload's is today; where there are several, each amount says its own."""
+    bikes = load_workload("bikes")
+    kronor = bikes.model_copy(
+        update={"prices": bikes.prices.model_copy(update={"currency": "SEK"})}
+    )
+    assert [recent_runs(kronor, n, None).currency for n in (1, 3)] == ["USD", ""]
+    costs_report.runs(recent_runs(kronor, 3, None))
+    said = capsys.readouterr().out
+    assert "money" in said
+    assert "0.000000 EUR" in said
+    assert "SEK" not in said
 
 
 def test_the_command_shows_writes_and_exports(store: Store, tmp_path: Path) -> None:
@@ -307,7 +398,7 @@ def test_the_command_shows_writes_and_exports(store: Store, tmp_path: Path) -> N
     for arguments, said in (
         (["costs", "bikes"], "v2 linear"),
         (["costs", "bikes", "--html", str(page)], "the page:"),
-        (["costs", "--export", str(table)], "13 runs, 33 columns"),
+        (["costs", "--export", str(table)], "13 runs, 36 columns"),
         (["costs"], "What workloads cost"),
         (["runs", "bikes", "--limit", "3"], "the newest 3 runs"),
     ):

@@ -1,5 +1,6 @@
 """Refresh, search or neither: what is known decides, and says so."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -193,6 +194,9 @@ def test_money_is_expected_as_it_was_paid_lately() -> None:
     """The last three of a kind."""
     paid = [past(i, money=float(i)) for i in range(5)]
     assert expected_money(paid, search=True) == 3.0
+    # Of one that is billed in another currency nothing is known.
+    assert expected_money([*paid, past(9, money=math.nan)], search=True) == 3.0
+    assert expected_money([past(9, money=math.nan)], search=True) is None
     assert expected_money(paid, search=False) is None
 
 
