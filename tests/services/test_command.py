@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
+from twinloop.amounts import decimals_for, money
+
 TWINLOOP = Path(sys.executable).parent / "twinloop"
 COMMANDS = (
     *(
@@ -172,7 +174,8 @@ def test_both_loops_by_the_path_of_a_file(desk: Desk, tmp_path: Path) -> None:
     kinds = {run["kind"] for run in listed["runs"]}
     assert kinds == {"training", "candidate", "promotion", "inference", "monitoring"}
     assert all(run["status"] == "FINISHED" and run["accuracy"] for run in listed["runs"])
-    assert all(f"{run['money']:.6f}" in text for run in listed["runs"])
+    digits = decimals_for(run["money"] for run in listed["runs"])
+    assert all(money(run["money"], digits) in text for run in listed["runs"])
     assert list(desk.user.iterdir()) == []
     assert desk.children() == []
 
