@@ -55,14 +55,15 @@ def retrain_model(
     with tracked_run(spec, "retraining", window=span, as_of=moment) as run:
         show_cause(spec, cause)
         refusal = refuse_retraining(spec, moment, cause, run) or refuse_over_month(spec, run)
-        result = None
+        result, champion = None, current_champion(spec)
         if not refusal:
-            course, refresh = decide_course(spec, current_champion(spec), moment, run, trigger)
+            course, refresh = decide_course(spec, champion, moment, run, trigger)
             if course.way == "search":
                 result = train_model(workload, searched_window(refresh, span), moment)
             elif refresh is not None and course.way == "refresh":
                 result = refresh_model(refresh, moment)
             else:
                 refusal = course.reason
-        run.log(plan_retraining(reason, cause, refusal, result))
+        promised = (champion.metric, champion.score) if champion else None
+        run.log(plan_retraining(reason, cause, refusal, result, promised))
     return result

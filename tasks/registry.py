@@ -467,19 +467,6 @@ def refuse_retraining(workload: Workload, as_of: datetime, cause: str, run: Trac
     run
         The run that asks, which does not count.
     """
-    refusal = _refusal(workload, as_of, cause, run)
-    champion = find_champion(workload) if refusal else None
-    if champion is not None:
-        run.log(
-            [
-                Metric(f"accuracy/{champion.metric}", champion.score),
-                Tag("twinloop.accuracy", "expected"),
-            ]
-        )
-    return refusal
-
-
-def _refusal(workload: Workload, as_of: datetime, cause: str, run: TrackedRun) -> str:
     if cause and _had_retraining(workload, cause, run):
         return f"cause {cause} has had its retraining"
     found = versions(workload)

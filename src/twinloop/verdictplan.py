@@ -99,13 +99,32 @@ def markdown_table(heads: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) ->
 
 
 def plan_retraining(
-    reason: str, cause: str, refusal: str, result: TrainingResult | None
+    reason: str,
+    cause: str,
+    refusal: str,
+    result: TrainingResult | None,
+    expected: tuple[str, float] | None = None,
 ) -> Iterator[LogItem]:
-    """Yield the log of a retraining: why, and what came of it."""
+    """Yield the log of a retraining: why, and what came of it.
+
+    Parameters
+    ----------
+    reason, cause
+        What called for it.
+    refusal
+        Why nothing was trained.
+    result
+        What was; None if nothing.
+    expected
+        Metric and score that the champion promised: the accuracy of a retraining that left it.
+    """
     yield Tag("twinloop.reason", reason)
     yield Tag("twinloop.cause", cause)
     if result is None:
         yield Tag("twinloop.verdict", refusal)
+        if expected is not None:
+            yield Metric(f"accuracy/{expected[0]}", expected[1])
+            yield Tag("twinloop.accuracy", "expected")
         return
     yield Metric(f"accuracy/{result.metric}", result.holdout)
     yield Tag("twinloop.accuracy", "holdout")
