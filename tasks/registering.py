@@ -11,6 +11,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tasks import storage
+from tasks.bundling import bundle_core
 from tasks.metering import leave_behind, step
 from tasks.preparing import Snapshot
 from tasks.provenance import PROVENANCE, Provenance
@@ -225,7 +226,7 @@ def _log_model(workload: Workload, snapshot: Snapshot, model: ModelFiles, run: T
         run_id=run.run_id,
         loader_module="twinloop.serving",
         data_path=str(model.folder / "served"),
-        code_paths=[str(Path(serving.__file__).parent)],
+        code_paths=[str(bundle_core("serving", model.folder / "code"))],
         signature=_signature(snapshot.contract, model.folder / "probe.parquet"),
         pip_requirements=_requirements(model.folder / "served"),
     )
