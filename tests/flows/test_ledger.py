@@ -122,12 +122,12 @@ def test_every_run_of_a_replay_has_a_bill(replayed: Replayed) -> None:
     assert kinds["replay"] == 1 + len(POLICIES)
     assert kinds["inference"] == 5 * len(POLICIES)
     assert kinds["monitoring"] == 5
-    # A refresh fits one recipe, a search compares two candidates.
+    # A search compares two candidates; in a refresh nothing competes.
     made = [
         r.data.tags for r in replayed.runs.values() if r.data.tags["twinloop.kind"] == "training"
     ]
     refreshes = sum(t.get("twinloop.recipe") == "refresh" for t in made)
-    assert kinds["candidate"] == 2 * kinds["training"] - refreshes
+    assert kinds["candidate"] == 2 * (kinds["training"] - refreshes)
     assert min(kinds["training"], kinds["promotion"]) >= len(POLICIES)
     for run in replayed.runs.values():
         families = {name.partition("/")[0] for name in run.data.metrics}
