@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,14 @@ def pytest_runtest_makereport(
         values["page"].screenshot(path=picture)
         report.sections.append(("the page", f"{values['page'].url}\n{picture}"))
     return report
+
+
+@pytest.fixture(autouse=True)
+def _import_path() -> Iterator[None]:
+    """Take back what loading a version puts before the core on the path, which children inherit."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
 
 
 @pytest.fixture(scope="session")
