@@ -2,9 +2,11 @@
 
 from datetime import datetime
 
-from tasks.budgeting import within_budget
+from flows.form import run_name
+from tasks.budgeting import name_over_budget, within_budget
 from tasks.costing import publish_costs
 from tasks.describing import describe_version
+from tasks.engines import flow
 from tasks.fitting import fit_winner
 from tasks.inspecting import inspect_snapshot
 from tasks.judging import judge
@@ -17,10 +19,29 @@ from twinloop.refresh import plan_refresh
 from twinloop.results import TrainingResult
 
 
-def refresh_model(refresh: Refresh, as_of: datetime) -> TrainingResult:
+@flow(
+    name="refresh-model",
+    flow_run_name=run_name("refresh"),
+    on_completion=[name_over_budget],
+    on_failure=[name_over_budget],
+)
+def refresh_model(
+    workload: str,  # noqa: ARG001 - what pages show
+    as_of: datetime,
+    refresh: Refresh,
+) -> TrainingResult:
     """Make a refresh a version, and champion if the verdict says so.
 
-    It runs within a retraining, where it was prepared and probed.
+    It runs within a retraining, where it was prepared and probed: it is no deployment.
+
+    Parameters
+    ----------
+    workload
+        Name of the workload, for the pages: `refresh` knows it as the rows were prepared for it.
+    as_of
+        The moment the run is meant for, UTC.
+    refresh
+        What was prepared.
     """
     spec, snapshot, champion = refresh.workload, refresh.snapshot, refresh.champion
     with (
@@ -40,17 +61,15 @@ def refresh_model(refresh: Refresh, as_of: datetime) -> TrainingResult:
         version = register_version(spec, snapshot, model, verdict, provenance, run)
         describe_version(provenance, board, model, findings, verdict, version, champion, run)
         serving = apply_verdict(spec, version, champion, verdict, as_of)
-    publish_costs(spec, run)
-    return TrainingResult(
+        publish_costs(spec, run)
+    return TrainingResult.of(
+        board,
+        verdict,
         workload=spec.id,
-        window=str(refresh.window),
+        window=refresh.window,
         version=version.version,
-        winner=board.winner.name,
-        metric=spec.metric,
         holdout=model.score,
-        verdict=verdict,
         champion=serving,
         run_id=run.run_id,
-        board=board,
         findings=findings,
     )

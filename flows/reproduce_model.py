@@ -25,10 +25,11 @@ def reproduce_model(workload: str, version: str | None = None) -> Reproduction:
         Number of the version; default the champion.
     """
     spec, moment = load_workload(workload), moment_of(None)
-    found = find_version(spec, version) if version else resolve_champion(spec)
-    provenance = read_provenance(found, spec)
+    what = f"v{version}" if version else "the champion"
     with (
-        tracked_run(spec, "reproduction", window=None, as_of=moment, what=found.label) as run,
+        tracked_run(spec, "reproduction", window=None, as_of=moment, what=what) as run,
         work_folder(spec, run) as work,
     ):
+        found = find_version(spec, version) if version else resolve_champion(spec)
+        provenance = read_provenance(found, spec)
         return fit_again(found, provenance, work, run)

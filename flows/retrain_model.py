@@ -61,7 +61,7 @@ def retrain_model(
             if course.way == "search":
                 result = train_model(workload, searched_window(refresh, span), moment)
             elif refresh is not None and course.way == "refresh":
-                result = refresh_model(refresh, moment)
+                result = refresh_model(workload, moment, refresh)
             else:
                 refusal = course.reason
         promised = (champion.metric, champion.score) if champion else None

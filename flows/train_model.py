@@ -57,13 +57,13 @@ def train_model(
         What this run does otherwise than the workload says.
     """
     spec, moment = (overrides or Overrides()).apply(load_workload(workload)), moment_of(as_of)
-    check_estimators(spec)
     span = window or training_window(spec, moment)
     with (
         tracked_run(spec, "training", window=span, as_of=moment) as run,
         within_budget(spec, "training", span, run),
         work_folder(spec, run) as work,
     ):
+        check_estimators(spec)
         snapshot = prepare_snapshot(spec, span)
         run.rows = snapshot.rows
         run.log([Tag(HOW, "search")])
@@ -79,17 +79,15 @@ def train_model(
         version = register_version(spec, snapshot, model, verdict, provenance, run)
         describe_version(provenance, board, model, findings, verdict, version, champion, run)
         serving = apply_verdict(spec, version, champion, verdict, moment)
-    publish_costs(spec, run)
-    return TrainingResult(
+        publish_costs(spec, run)
+    return TrainingResult.of(
+        board,
+        verdict,
         workload=spec.id,
-        window=str(span or "all"),
+        window=span,
         version=version.version,
-        winner=board.winner.name,
-        metric=spec.metric,
         holdout=model.score,
-        verdict=verdict,
         champion=serving,
         run_id=run.run_id,
-        board=board,
         findings=findings,
     )

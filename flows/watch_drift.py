@@ -41,5 +41,5 @@ def watch_drift(workload: str, as_of: datetime | None = None) -> Decision:
         show_decision(spec, champion, decision, past, run)
         if decision.calls and spec.retraining.on == "drift":
             announce(spec, decision, moment, run)
-    publish_costs(spec, run)
+        publish_costs(spec, run)
     return decision

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_PARENT, _FLOW_RUN = "mlflow.parentRunId", "twinloop.prefect_flow_run_id"
+# The one run that a flow run of Prefect is has its id; an attempt that was taken over has the other.
+FLOW_RUN, _ATTEMPT_OF = "twinloop.prefect_flow_run_id", "twinloop.attempt_of"
+_PARENT = "mlflow.parentRunId"
 _MOST = 1000
 _WITHOUT_PARTS = ("trial", "promotion")
 
@@ -20,7 +22,8 @@ def adopt_attempts(
 ) -> None:
     """Make earlier attempts of a flow run parts of the newest, and put them into its totals.
 
-    Each attempt keeps its own bill and its own state. One whose process was killed is closed first.
+    Each attempt keeps its own bill and its own state; the flow run's id is the newest's alone. One
+    whose process was killed is closed first.
 
     Parameters
     ----------
@@ -35,11 +38,13 @@ def adopt_attempts(
     """
     from tasks.orphans import close_orphan
 
-    runs = {r.info.run_id: r for r in _search(mlflow_client, experiment, _FLOW_RUN, flow_run)}
+    runs = {r.info.run_id: r for r in _search(mlflow_client, experiment, FLOW_RUN, flow_run)}
     runs.pop(run_id, None)
     earlier = [r for r in runs.values() if r.data.tags.get(_PARENT) not in runs]
     for attempt in earlier:
         mlflow_client.set_tag(attempt.info.run_id, _PARENT, run_id)
+        mlflow_client.set_tag(attempt.info.run_id, _ATTEMPT_OF, flow_run)
+        mlflow_client.delete_tag(attempt.info.run_id, FLOW_RUN)
         for part in _with_parts(mlflow_client, experiment, attempt):
             found = part
             if part.info.status == "RUNNING" and close_orphan(mlflow_client, part):

@@ -2,7 +2,8 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
 
 _FORMATS = (".parquet", ".csv")
+# Metrics by run.
+Bills = Mapping[str, Mapping[str, float]]
 
 
 class Total(Frozen):
@@ -38,26 +41,46 @@ class Exported(Frozen):
     columns: int
 
 
-def read_account(workload: Workload) -> Account:
-    """Read what a workload costs, and what it gives for that."""
-    runs, prices = read_entries([workload.experiment], metrics=NEEDED), workload.prices
+def read_account(workload: Workload, so_far: Bills | None = None) -> Account:
+    """Read what a workload costs, and what it gives for that.
+
+    Parameters
+    ----------
+    workload
+        Whose runs.
+    so_far
+        Bills until now of runs that are open: on the account they have ended.
+    """
+    runs = _with_open(read_entries([workload.experiment], metrics=NEEDED), so_far)
+    prices = workload.prices
     second = bill(0.0, 1.0, 0, prices).money
     return make_account(runs, workload.id, workload.metric, prices.currency, second)
 
 
-def read_bounds(workload: Workload, *loops: Loop) -> tuple[Limit, ...]:
+def _with_open(runs: Sequence[Entry], so_far: Bills | None) -> list[Entry]:
+    """Take open runs, whose bills until now are given, for ended ones."""
+    bills = so_far or {}
+    return [
+        replace(e, status="FINISHED", metrics={**e.metrics, **bills[e.run_id]})
+        if e.run_id in bills
+        else e
+        for e in runs
+    ]
+
+
+def read_bounds(workload: Workload, *loops: Loop, so_far: Bills | None = None) -> tuple[Limit, ...]:
     """Return the budgets of this month (UTC), with what was used of them; of all loops if none."""
     asked = loops or ("training", "inference")
     if not month_limits(workload.budget, (), asked):
         return ()
-    found = month_limits(workload.budget, read_month(workload), asked)
+    found = month_limits(workload.budget, read_month(workload, so_far), asked)
     return tuple(limit for limit, _ in found)
 
 
-def read_month(workload: Workload) -> tuple[Entry, ...]:
+def read_month(workload: Workload, so_far: Bills | None = None) -> tuple[Entry, ...]:
     """Return the runs of this month (UTC), by when they began, that have a bill."""
     runs = read_entries([workload.experiment], metrics=OWN, since=month_of(datetime.now(UTC)))
-    return billed_runs(runs, workload.id, workload.prices.currency)
+    return billed_runs(_with_open(runs, so_far), workload.id, workload.prices.currency)
 
 
 def read_totals() -> tuple[Total, ...]:

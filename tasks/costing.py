@@ -3,8 +3,10 @@
 import logging
 
 from tasks.bookkeeping import read_account, read_bounds
+from tasks.metering import step
 from tasks.showing import show_page
 from tasks.tracking import TrackedRun, log_items
+from twinloop.costs import cost_metrics
 from twinloop.costs_page import write_costs_page
 from twinloop.logplan import Text
 from twinloop.page import to_html, to_markdown
@@ -14,23 +16,29 @@ COSTS_PAGE = "costs.html"
 _log = logging.getLogger("twinloop.progress")
 
 
+@step
 def publish_costs(workload: Workload, run: TrackedRun) -> None:
-    """Keep the page on costs with a run that has ended, and among Prefect's artifacts.
+    """Keep the page on costs with a run that is about to end, and among Prefect's artifacts.
 
-    It is of the moment: the bill of this run is on it. What it takes to make is on no bill. A page
-    that cannot be made is no reason to fail a run that has done its work.
+    It is of the moment: the bill of this run until here is on it, and what the page takes to make
+    is on the bill of this run. A page that cannot be made is no reason to fail one that has done
+    its work.
 
     Parameters
     ----------
     workload
         Of the run; a replay has no page.
     run
-        Ended, its bill written.
+        The one that is open, all else done.
     """
     if workload.sandbox:
         return
     try:
-        page = write_costs_page(read_account(workload), read_bounds(workload))
+        bill = cost_metrics(run.meter.so_far(), workload.prices, run.rows)
+        so_far = {run.run_id: bill}
+        page = write_costs_page(
+            read_account(workload, so_far), read_bounds(workload, so_far=so_far)
+        )
         log_items(run.run_id, [Text(COSTS_PAGE, to_html(page))])
         show_page(workload, "costs", page.title, to_markdown(page))
     except Exception as err:  # noqa: BLE001 - whatever it is, the run is done

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from pydantic import model_serializer
 
 from tasks.ensembling import cross_validate_again
 from tasks.fitting import fit_judged
@@ -108,6 +109,11 @@ class Refresh(Frozen):
     def words(self) -> str:
         """Say what it is."""
         return refresh_words(self.champion.version, self.history)
+
+    @model_serializer
+    def _told(self) -> str:
+        """Say it where it is a parameter of a flow: it never leaves the process it was made in."""
+        return f"{self.words}, {self.window}, {self.snapshot.rows:,} rows"
 
 
 def history_window(workload: Workload, history: History, as_of: datetime) -> Window:

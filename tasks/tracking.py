@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from tasks.attempts import adopt_attempts
+from tasks.attempts import FLOW_RUN, adopt_attempts
 from tasks.databases import check_mlflow_database
 from tasks.engines import are_off
 from tasks.metering import Meter, metered
@@ -245,8 +245,7 @@ def tracked_run(
     sign = LastSign(workload.id, run_id)
     with metered() as meter:
         meter.on_beat(sign.write)
-        flow_run = tags.get("twinloop.prefect_flow_run_id", "")
-        run = TrackedRun(run_id, workload, meter, as_of, replay, flow_run=flow_run)
+        run = TrackedRun(run_id, workload, meter, as_of, replay, flow_run=flow_run_id())
         _take_over(mlflow_client, experiment, run)
         token = _CURRENT.set(run)
         status = "FAILED"
@@ -270,20 +269,33 @@ def _take_over(mlflow_client: "MlflowClient", experiment: str, run: TrackedRun) 
     """Where Prefect tries a flow run again, take what it tried before into the bill."""
     from prefect.runtime import flow_run
 
-    around = _CURRENT.get()
-    if not run.flow_run or (flow_run.run_count or 0) <= 1:
-        return
-    if around is None or around.flow_run != run.flow_run:
+    if run.flow_run and (flow_run.run_count or 0) > 1 and not _is_part(_CURRENT.get()):
         adopt_attempts(mlflow_client, experiment, run.run_id, run.flow_run, run.meter)
         mlflow_client.set_tag(run.run_id, "twinloop.attempt", str(flow_run.run_count))
+
+
+def flow_run_id() -> str:
+    """Return Prefect's id of the flow run this is called in; empty outside of one."""
+    from prefect.runtime import flow_run
+
+    return flow_run.id or ""
+
+
+def _is_part(around: TrackedRun | None) -> bool:
+    """Tell whether what is opened here is a part of the flow run that an open run stands for."""
+    return around is not None and around.flow_run == flow_run_id()
 
 
 def run_tags(
     workload: Workload, kind: RunKind, window: Window | None, as_of: datetime
 ) -> dict[str, Any]:
-    """Return the tags that every run has; its parent is the run that is open here."""
+    """Return the tags that every run has; its parent is the run that is open here.
+
+    A flow run's id is on one run alone: its parts, like candidates, link to its page.
+    """
     from prefect.runtime import flow_run
 
+    parent = _CURRENT.get()
     tags = {
         "twinloop.kind": kind,
         "twinloop.workload": workload.id,
@@ -294,13 +306,13 @@ def run_tags(
         "twinloop.process": _this_process(),
     }
     if flow_run.id:
-        tags["twinloop.prefect_flow_run_id"] = flow_run.id
+        if not _is_part(parent):
+            tags[FLOW_RUN] = flow_run.id
         tags["twinloop.prefect_url"] = flow_run.ui_url or ""
         tags["mlflow.note.content"] = (
             f"{kind} of `{workload.id}`, window {window or 'all'}, "
             f"meant for {format_instant(as_of)}.\n\n[Its flow run in Prefect]({flow_run.ui_url})"
         )
-    parent = _CURRENT.get()
     if parent is not None:
         tags["mlflow.parentRunId"] = parent.run_id
         if parent.replay:
@@ -320,7 +332,8 @@ def _link_pages(workload: Workload, kind: RunKind, experiment: str, run_id: str)
 
 
 def _close(mlflow_client: "MlflowClient", run: TrackedRun, status: str, sign: LastSign) -> None:
-    flow_level, prices = _CURRENT.get() is None, run.workload.prices
+    around, prices = _CURRENT.get(), run.workload.prices
+    flow_level = around is None or not _is_part(around)
     bill = plan_bill(run.meter.usage(), prices, run.rows, known=run.accurate, flow_level=flow_level)
     run.log([*bill, *([] if run.accurate else [Tag("twinloop.accuracy", _WITHOUT[status])])])
     if run.held:

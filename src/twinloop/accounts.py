@@ -169,6 +169,8 @@ class Account(Frozen):
         Runs whose bill is in another currency.
     billed
         Predictions whose scoring is billed in this one.
+    without_bill
+        Runs that have ended and lack accuracy, time or cost.
     """
 
     workload: str
@@ -186,6 +188,7 @@ class Account(Frozen):
     left_out: int = 0
     unversioned_rows: int = 0
     billed: int = 0
+    without_bill: int = 0
 
     @property
     def predictions(self) -> int:

@@ -64,6 +64,7 @@ def make_account(
         estimates=tuple(_estimates(runs)),
         left_out=len(own) - len(runs),
         billed=predictions_of(runs),
+        without_bill=sum(e.status != "RUNNING" and not e.billed for e in own),
     )
 
 

@@ -121,4 +121,10 @@ def account_words(found: Account) -> tuple[str, ...]:
     if found.left_out:
         runs = many(found.left_out, "run")
         said.append(f"Money of {runs} is left out: it is in another currency.")
+    if found.without_bill:
+        runs = many(found.without_bill, "run")
+        said.append(
+            f"{runs} ended without a whole bill of accuracy, time and cost: what they used is in no "
+            "sum, and nobody has closed them as other runs are."
+        )
     return tuple(said)

@@ -44,6 +44,7 @@ _LOOP_OF: dict[str, Loop] = {
     "inference": "inference",
     "monitoring": "watching",
 }
+_FAMILIES = frozenset({"accuracy", "time", "cost"})
 
 
 def loop_of(kind: str) -> Loop:
@@ -113,6 +114,15 @@ class Entry:
     def loop(self) -> Loop:
         """Which of the loops it belongs to."""
         return loop_of(self.kind)
+
+    @property
+    def billed(self) -> bool:
+        """Whether it has all of a bill: accuracy, time and cost.
+
+        A run whose accuracy nobody could measure has the metric ``accuracy/known``, which is 0.
+        """
+        found = {name.split("/")[0] for name in self.metrics}
+        return found >= _FAMILIES and bool(self.meaning)
 
     @property
     def money(self) -> float:

@@ -217,7 +217,7 @@ def plan_bill(
     known
         Whether the run measured an accuracy.
     flow_level
-        Whether no other run contains it.
+        Whether it stands for a whole flow run, and is no part of one.
     """
     yield from plan_costs(usage, prices, rows, known=known)
     if flow_level:

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from typing import Self
 
 from twinloop.evaluation import METRICS
 from twinloop.intervals import corrected_error, t_interval
@@ -9,6 +10,7 @@ from twinloop.leakage import Finding
 from twinloop.recipe import Recipe
 from twinloop.verdict import Verdict
 from twinloop.vocabulary import AnyCandidate, Frozen, Score
+from twinloop.window import Window
 
 
 class FoldScore(Frozen):
@@ -249,3 +251,46 @@ class TrainingResult(Frozen):
     run_id: str
     board: Leaderboard
     findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        board: Leaderboard,
+        verdict: Verdict,
+        *,
+        workload: str,
+        window: Window | None,
+        version: str,
+        holdout: float,
+        champion: str,
+        run_id: str,
+        findings: tuple[Finding, ...],
+    ) -> Self:
+        """Sum up a training, be it a search or a refresh: the board says by whom and what metric.
+
+        Parameters
+        ----------
+        board, verdict, findings
+            Who competed, how the winner was judged, and what was found of the rows.
+        workload, window
+            What was trained, and on which rows; None for all.
+        version, champion
+            The version made, and the one that serves now.
+        holdout
+            The winner's metric on it.
+        run_id
+            MLflow's.
+        """
+        return cls(
+            workload=workload,
+            window=str(window or "all"),
+            version=version,
+            winner=board.winner.name,
+            metric=board.winner.metric,
+            holdout=holdout,
+            verdict=verdict,
+            champion=champion,
+            run_id=run_id,
+            board=board,
+            findings=findings,
+        )

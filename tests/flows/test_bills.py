@@ -213,18 +213,15 @@ def test_what_stays_behind_costs_by_the_month(store: Store) -> None:
 def test_retries_are_one_run_with_one_whole_bill(store: Store) -> None:
     """Each attempt keeps its bill and state; the last one owns them, and they are counted once."""
     flow_run = "twinloop.prefect_flow_run_id"
-    runs = {r.info.run_id: r for r in store.runs}
-    owners = Counter(
-        r.data.tags[flow_run]
-        for r in store.runs
-        if (parent := runs.get(r.data.tags.get("mlflow.parentRunId", ""))) is None
-        or parent.data.tags[flow_run] != r.data.tags[flow_run]
-    )
+    owners = Counter(r.data.tags[flow_run] for r in store.runs if flow_run in r.data.tags)
     assert set(owners.values()) == {1}
+    assert len(owners) == len(store.runs) - len(store.of("candidate", "promotion")) - 2
     attempts = store.of("monitoring")
     assert [a.info.status for a in attempts] == ["FAILED", "FAILED", "FINISHED"]
     last = attempts[-1]
     assert last.data.tags["twinloop.attempt"] == "3"
+    for before in attempts[:2]:
+        assert before.data.tags["twinloop.attempt_of"] == last.data.tags[flow_run]
     parts = [*attempts, *(r for r in store.of("candidate") if "part" in r.info.run_name)]
     assert len(parts) == 6
     for part in parts:

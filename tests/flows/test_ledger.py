@@ -154,17 +154,17 @@ def test_every_run_of_a_replay_is_found_by_its_tag(replayed: Replayed) -> None:
 
 
 def test_every_flow_run_is_one_mlflow_run(replayed: Replayed) -> None:
-    """Each flow run Prefect knows has one MLflow run; what else has its id is a part of that."""
-    flow_run = "twinloop.prefect_flow_run_id"
-    runs = replayed.runs
-    owners: Counter[str] = Counter()
-    for run in runs.values():
-        parent = runs.get(run.data.tags.get("mlflow.parentRunId", ""))
-        mine = run.data.tags[flow_run]
-        if parent is None or parent.data.tags[flow_run] != mine:
-            owners[mine] += 1
+    """Each flow run Prefect knows has one MLflow run with its id; its parts link to its page."""
+    flow_run, runs = "twinloop.prefect_flow_run_id", replayed.runs
+    owners = Counter(
+        r.data.tags[flow_run] for r in runs.values() if flow_run in r.data.tags
+    )
     top = runs[replayed.result.replay_id].data.tags[flow_run]
     assert owners == Counter(flow_runs_below(top))
+    for run in runs.values():
+        if flow_run not in run.data.tags:
+            above = runs[run.data.tags["mlflow.parentRunId"]]
+            assert run.data.tags["twinloop.prefect_url"] == above.data.tags["twinloop.prefect_url"]
 
 
 def test_money_adds_up(replayed: Replayed) -> None:

@@ -1,6 +1,7 @@
 """A retraining takes the cheapest way that may do: a refresh, a search, or none."""
 
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prefect import flow, get_client, task
+from prefect.cache_policies import INPUTS
+from prefect.runtime import flow_run
 
 from flows.reproduce_model import reproduce_model
 from flows.retrain_model import retrain_model
 from flows.score_batch import score_batch
 from flows.train_model import train_model
+from tasks.bookkeeping import read_account
 from tasks.registry import find_champion, load_version, versions
 from tasks.settings import load_workload
-from tasks.tracking import client
+from tasks.tracking import client, tracked_run
+from twinloop.results import TrainingResult
 
 START, DAY = datetime(2024, 1, 1, tzinfo=UTC), timedelta(days=1)
 BORN, CHANGE, LATER = 60, 65, 95
@@ -62,10 +68,58 @@ def plant(
     (home / "data" / "workloads" / "plant.yaml").write_text(text)
 
 
+def flow_runs() -> dict[str, str]:
+    """Return the name of the flow of each flow run that Prefect knows of."""
+    with get_client(sync_client=True) as prefect:
+        flows = {f.id: f.name for f in prefect.read_flows()}
+        return {str(r.id): flows[r.flow_id] for r in prefect.read_flow_runs()}
+
+
 def last_run(kind: str) -> Any:
     """Return the newest run of a kind."""
     where = f"tags.`twinloop.kind` = '{kind}'"
     return client().search_runs(["1"], where, order_by=["attributes.start_time DESC"])[0]
+
+
+def test_every_flow_run_is_one_mlflow_run(home: Path) -> None:
+    """Refreshes, what was tried again, and what a cached task did not: one bill each, and whole."""
+    asked: list[int] = []
+
+    @task(cache_policy=INPUTS, persist_result=True)
+    def moment(day: int) -> datetime:
+        asked.append(day)
+        return START + day * DAY
+
+    @flow(name="weekly", retries=1, result_storage=home / "results", persist_result=False)
+    def weekly() -> TrainingResult | None:
+        spec = load_workload("plant")
+        at = moment(LATER)
+        with tracked_run(spec, "replay", window=None, as_of=at):
+            result = retrain_model("plant", at)
+            if flow_run.run_count == 1:
+                raise ConnectionError
+        return result
+
+    plant(home, rules="cooldown: 0d")
+    before = flow_runs()
+    train_model("plant", as_of=START + BORN * DAY)
+    weekly()
+    assert asked == [LATER]
+    known = {i: name for i, name in flow_runs().items() if i not in before}
+    flows = {"train-model": 1, "refresh-model": 1, "retrain-model": 2, "weekly": 1}
+    assert Counter(known.values()) == flows
+    runs = client().search_runs(["1"], max_results=1000)
+    tag = "twinloop.prefect_flow_run_id"
+    assert Counter(r.data.tags[tag] for r in runs if tag in r.data.tags) == Counter(known)
+    by_id = {r.info.run_id: r for r in runs}
+    for run in runs:
+        families = {name.split("/")[0] for name in run.data.metrics}
+        assert families >= {"accuracy", "time", "cost"}, run.info.run_name
+        if run.data.tags.get("twinloop.recipe") == "refresh":
+            above = by_id[run.data.tags["mlflow.parentRunId"]]
+            assert known[run.data.tags[tag]] == "refresh-model"
+            assert known[above.data.tags[tag]] == "retrain-model"
+    assert read_account(load_workload("plant")).without_bill == 0
 
 
 @pytest.mark.parametrize("candidate", ["linear", "xgboost"])
