@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.ledger import read_entries, read_ledger
-from twinloop.accounts import NEEDED, Account, Shares
+from twinloop.accounts import Account, Shares, needed
 from twinloop.bookkeeping import make_account, predictions_of, shares_of
 from twinloop.budget import OWN, Limit, billed_runs, month_limits, month_of
 from twinloop.costs import bill
@@ -51,7 +51,7 @@ def read_account(workload: Workload, so_far: Bills | None = None) -> Account:
     so_far
         Bills until now of runs that are open: on the account they have ended.
     """
-    runs = _with_open(read_entries([workload.experiment], metrics=NEEDED), so_far)
+    runs = _with_open(read_entries([workload.experiment], metrics=needed(workload.metric)), so_far)
     prices = workload.prices
     second = bill(0.0, 1.0, 0, prices).money
     return make_account(runs, workload.id, workload.metric, prices.currency, second)

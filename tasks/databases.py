@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+from tasks.querying import asking, sqlite_file, without_password
 from tasks.settings import settings
 from twinloop.errors import ServiceError
 
@@ -17,6 +18,9 @@ PREFECT_DATABASE_VARIABLES = (
     "PREFECT_API_DATABASE_CONNECTION_URL",
 )
 _REVISION = re.compile(r"^(down_)?revision\b[^=\n]*= *[\"'](\w+)[\"']", re.MULTILINE)
+# Where a database lists its tables.
+_FILE_TABLES = "sqlite_master WHERE name"
+_TABLES = "information_schema.tables WHERE table_name"
 
 
 def check_databases() -> None:
@@ -50,7 +54,7 @@ def check_mlflow_database(address: str) -> None:
         Naming the database, and the command that brings an older one up to date.
     """
     versions = _package("mlflow") / "store" / "db_migrations" / "versions"
-    _check("MLflow", address, versions, f"mlflow db upgrade {_without_password(address)}")
+    _check("MLflow", address, versions, f"mlflow db upgrade {without_password(address)}")
 
 
 def mlflow_database() -> str:
@@ -80,7 +84,7 @@ def _check(server: str, address: str, versions: Path, upgrade: str) -> None:
     heads = known - {revision for down, revision in pairs if down}
     if found in heads:
         return
-    where = f"{server}'s database {_without_password(address)} has schema {found}"
+    where = f"{server}'s database {without_password(address)} has schema {found}"
     if found in known:
         raise ServiceError(
             f"{where}, which is older than that of the installed {server}, {min(heads)}.",
@@ -94,33 +98,14 @@ def _check(server: str, address: str, versions: Path, upgrade: str) -> None:
 
 def _revision_of(address: str) -> str | None:
     """Read the revision a database says it has; None where there is none yet."""
-    import sqlalchemy
-    from sqlalchemy.exc import SQLAlchemyError
-
-    url = sqlalchemy.make_url(address)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-        return None
-    engine = sqlalchemy.create_engine(url)
-    try:
-        with engine.connect() as connection:
-            if not sqlalchemy.inspect(connection).has_table("alembic_version"):
-                return None
-            query = sqlalchemy.text("SELECT version_num FROM alembic_version")
-            found: str | None = connection.execute(query).scalar()
-            return found
-    except SQLAlchemyError as err:
-        reason = str(getattr(err, "orig", err)).strip()
-        raise ServiceError(
-            f"cannot read the database {_without_password(address)}: {reason}."
-        ) from err
-    finally:
-        engine.dispose()
-
-
-def _without_password(address: str) -> str:
-    import sqlalchemy
-
-    return sqlalchemy.make_url(address).render_as_string(hide_password=True)
+    with asking(address) as ask:
+        if ask is None:
+            return None
+        tables = _FILE_TABLES if sqlite_file(address) else _TABLES
+        if not ask(f"SELECT 1 FROM {tables} = 'alembic_version'", {}):  # noqa: S608 - ours
+            return None
+        found = ask("SELECT version_num FROM alembic_version", {})
+        return str(found[0][0]) if found else None
 
 
 def _package(name: str) -> Path:

@@ -8,6 +8,7 @@ held to the release that is installed by `tasks.databases`, and to the client's 
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from tasks.ledger_sql import read_by_sql
 from tasks.settings import settings
 from tasks.stack import running_stack
 from twinloop.errors import ServiceError
-from twinloop.ledger import PARAMS, TAGS, Asked, Entry, Record, metric_names, to_entry
+from twinloop.ledger import PARAMS, SUMMED, Asked, Entry, Record, metric_names, to_entry
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -59,8 +60,24 @@ def read_ledger(
     ServiceError
         If MLflow does not answer, or its database is of another release.
     """
+    return _read(_asked(experiments, metrics, kind, but, since, limit))
+
+
+def _read(asked: Asked) -> list[Record]:
+    address = database_address()
+    return read_by_sql(asked, address) if address else read_by_client(asked)
+
+
+def _asked(
+    experiments: Sequence[str] | None,
+    metrics: Iterable[str] | None,
+    kind: str | None,
+    but: str | None,
+    since: datetime | None,
+    limit: int | None,
+) -> Asked:
     exact, beginnings = metric_names(metrics or ("*",))
-    asked = Asked(
+    return Asked(
         experiments=None if experiments is None else tuple(experiments),
         exact=exact,
         beginnings=beginnings,
@@ -69,8 +86,6 @@ def read_ledger(
         since=None if since is None else round(since.timestamp() * 1000),
         limit=limit,
     )
-    address = database_address()
-    return read_by_sql(asked, address) if address else read_by_client(asked)
 
 
 def database_address() -> str:
@@ -95,10 +110,8 @@ def read_entries(
     limit: int | None = None,
 ) -> list[Entry]:
     """Read runs for sums, the newest first: as `read_ledger` does."""
-    records = read_ledger(
-        experiments, metrics=metrics, kind=kind, but=but, since=since, limit=limit
-    )
-    return [to_entry(r) for r in records]
+    asked = replace(_asked(experiments, metrics, kind, but, since, limit), words=SUMMED)
+    return [to_entry(r) for r in _read(asked)]
 
 
 def read_by_client(asked: Asked) -> list[Record]:
@@ -146,7 +159,7 @@ def _filter(asked: Asked) -> str:
 
 
 def _record(run: "Run", experiments: dict[str, str], asked: Asked) -> Record:
-    words = {n: v for n, v in run.data.tags.items() if n in TAGS}
+    words = {n: v for n, v in run.data.tags.items() if n in asked.words}
     words |= {n: v for n, v in run.data.params.items() if n in PARAMS}
     return Record(
         run.info.run_id,

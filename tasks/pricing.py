@@ -1,4 +1,4 @@
-"""Pricing: old bills at other prices, and runs that have no bill."""
+"""Pricing: old bills at other prices."""
 
 import math
 from pathlib import Path
@@ -10,8 +10,6 @@ from twinloop.ledger import Record
 from twinloop.loop_keys import Prices
 from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
-
-_FAMILIES = ("accuracy/", "time/", "cost/")
 
 
 class Repriced(Frozen):
@@ -118,20 +116,3 @@ def _add(parts: list[Repriced], kind: str) -> Repriced:
     }
     runs = sum(p.runs for p in parts)
     return Repriced(kind=kind, currency=parts[0].currency, runs=runs, **sums)
-
-
-def runs_without_bill(workload: Workload) -> tuple[str, ...]:
-    """Return the ids of runs that have ended and lack accuracy, time or cost.
-
-    A run whose accuracy nobody could measure has the metric ``accuracy/known``, which is 0 then.
-    """
-    return tuple(
-        run.run_id
-        for run in read_ledger([workload.experiment])
-        if run.status != "RUNNING" and not _is_billed(run)
-    )
-
-
-def _is_billed(run: Record) -> bool:
-    found = {f for f in _FAMILIES if any(n.startswith(f) for n in run.metrics)}
-    return len(found) == len(_FAMILIES) and bool(run.words.get("twinloop.accuracy"))

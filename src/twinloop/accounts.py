@@ -10,21 +10,32 @@ from twinloop.vocabulary import Frozen
 Unit = Literal["hour", "day", "week", "month"]
 # As `twinloop.evaluation.METRICS` has it, whose import takes a second; a test compares the two.
 GREATER_IS_BETTER = frozenset({"r2", "accuracy", "roc_auc", "macro_f1"})
-# Metrics that the accounts are made of, for whoever reads the ledger.
-NEEDED = (
-    "accuracy/*",
-    "cost/money",
-    "cost/energy_kwh",
-    "cost/co2_g",
-    "cost/estimate_error",
-    "time/estimate_error",
-    "time/wall_s",
-    "time/cpu_s",
-    "time/predict_1000_rows_s",
-    "rows/scored",
-    "verdict/champion",
-    "verdict/challenger",
-)
+
+
+def needed(metric: str) -> tuple[str, ...]:
+    """Return the metrics that accounts are made of, for whoever reads the ledger.
+
+    Parameters
+    ----------
+    metric
+        What the workload is judged by.
+    """
+    return (
+        f"accuracy/{metric}",
+        f"accuracy/cv_{metric}",
+        "accuracy/known",
+        "cost/money",
+        "cost/energy_kwh",
+        "cost/co2_g",
+        "cost/estimate_error",
+        "time/estimate_error",
+        "time/wall_s",
+        "time/cpu_s",
+        "time/predict_1000_rows_s",
+        "rows/scored",
+        "verdict/champion",
+        "verdict/challenger",
+    )
 
 
 class Shares(Frozen):

@@ -1,4 +1,4 @@
-"""Amounts of money as people read them: as many digits as tell them apart, the same in a column."""
+"""Amounts as people read them: as many digits as tell them apart, the same in a column."""
 
 import math
 from collections.abc import Iterable
@@ -35,3 +35,8 @@ def count(value: float) -> str:
     name, size = next((n, s) for n, s in _SIZES if rounded >= s)
     number = rounded / size
     return f"{number:,.0f} {name}" if number >= 100 else f"{number:.3g} {name}"
+
+
+def brackets(low: float, high: float) -> str:
+    """Spell an interval: ``[0.95, 0.98]``, or ``unknown``."""
+    return "unknown" if math.isnan(low) else f"[{low:.4g}, {high:.4g}]"

@@ -87,6 +87,11 @@ class _Homes:
         moves = [e for e in runs if e.kind == "promotion" and e.status == "FINISHED"]
         self.moves = sorted((e for e in moves if e.became), key=lambda e: e.started)
         self._moved = [m.started for m in self.moves]
+        self._services: dict[str, tuple[datetime, datetime | None]] = {}
+        ends = [*(m.as_of for m in self.moves[1:]), None]
+        for move, end in zip(self.moves, ends, strict=False):
+            first, _ = self._services.get(move.became, (move.as_of, None))
+            self._services[move.became] = first, end
 
     def version_of(self, entry: Entry) -> str:
         """Return the version; empty where it is nobody's."""
@@ -103,6 +108,10 @@ class _Homes:
                 return self._within[above.run_id]
             above = self._by_id.get(above.parent)
         return ""
+
+    def served(self, version: str) -> tuple[datetime | None, datetime | None]:
+        """Return since when a version served, and until when: of its first and its last service."""
+        return self._services.get(version, (None, None))
 
     def champion_at(self, moment: datetime) -> str:
         """Return which version served when a run began."""
@@ -132,8 +141,8 @@ def _versions(
             winner=training.chosen,
             verdict=training.verdict,
             trained_at=training.as_of,
-            served_from=_served(homes, version)[0],
-            served_until=_served(homes, version)[1],
+            served_from=homes.served(version)[0],
+            served_until=homes.served(version)[1],
             is_champion=version == champion,
             score=training.metric(f"accuracy/{metric}", math.nan),
             latency_ms=1000 * training.metric("time/predict_1000_rows_s", math.nan),
@@ -167,16 +176,6 @@ def _versions(
 def _takes(v: VersionAccount, metric: str) -> tuple[float, float, float]:
     loss = -v.score if metric in GREATER_IS_BETTER else v.score
     return loss, v.latency_ms, v.money.training if v.trained_here else math.nan
-
-
-def _served(homes: _Homes, version: str) -> tuple[datetime | None, datetime | None]:
-    """Return since when a version served, and until when: of its first and its last service."""
-    at = [i for i, m in enumerate(homes.moves) if m.became == version]
-    if not at:
-        return None, None
-    last = at[-1] + 1
-    end = homes.moves[last].as_of if last < len(homes.moves) else None
-    return homes.moves[at[0]].as_of, end
 
 
 def predictions_of(runs: Iterable[Entry]) -> int:

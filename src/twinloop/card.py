@@ -7,7 +7,7 @@ from twinloop.cardscores import about_candidates, about_holdout, about_shares, a
 from twinloop.contract import ColumnContract
 from twinloop.evaluation import METRICS
 from twinloop.evidence import Evidence
-from twinloop.intervals import brackets
+from twinloop.amounts import brackets
 from twinloop.page import Command, Facts, Grid, Page, Section, Words, brief, plain
 from twinloop.slices import MIN_ROWS
 from twinloop.verdict import Verdict

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from twinloop.contract import Contract
 from twinloop.evidence import Evidence, Span
-from twinloop.intervals import brackets
+from twinloop.amounts import brackets
 from twinloop.leakage import Finding
 from twinloop.results import Leaderboard
 from twinloop.verdict import Verdict

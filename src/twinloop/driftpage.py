@@ -6,7 +6,7 @@ from twinloop.course import by_effect, draw_columns, draw_course
 from twinloop.decision import ROLLED_BACK, Decision
 from twinloop.estimate import Estimate
 from twinloop.evaluation import METRICS
-from twinloop.intervals import brackets
+from twinloop.amounts import brackets
 from twinloop.page import Drawing, Grid, Page, Section, Words, brief
 from twinloop.profile import PREDICTION
 from twinloop.watches import Watch, missed_lately

@@ -76,11 +76,6 @@ def t_interval(
     return max(mean - reach, bounds[0]), min(mean + reach, bounds[1])
 
 
-def brackets(low: float, high: float) -> str:
-    """Spell an interval: ``[0.95, 0.98]``, or ``unknown``."""
-    return "unknown" if math.isnan(low) else f"[{low:.4g}, {high:.4g}]"
-
-
 def jackknife_error(
     y: np.ndarray, predictions: Predictions, blocks: np.ndarray, metric: Metric
 ) -> tuple[float, int]:

@@ -28,6 +28,9 @@ TAGS = {
     "twinloop.energy": "energy",
     "mlflow.parentRunId": "parent",
 }
+# Of these, sums want none: some are long.
+_UNSUMMED = ("prices", "energy", "over_budget", "replay")
+SUMMED = tuple(tag for tag, word in TAGS.items() if word not in _UNSUMMED)
 PARAMS = {"winner": "winner", "candidate": "candidate"}
 
 Loop = Literal["training", "inference", "watching", "other"]
@@ -44,7 +47,6 @@ _LOOP_OF: dict[str, Loop] = {
     "inference": "inference",
     "monitoring": "watching",
 }
-_FAMILIES = frozenset({"accuracy", "time", "cost"})
 
 
 def loop_of(kind: str) -> Loop:
@@ -121,8 +123,10 @@ class Entry:
 
         A run whose accuracy nobody could measure has the metric ``accuracy/known``, which is 0.
         """
-        found = {name.split("/")[0] for name in self.metrics}
-        return found >= _FAMILIES and bool(self.meaning)
+        metrics = self.metrics
+        known = "accuracy/known" in metrics or any(m.startswith("accuracy/") for m in metrics)
+        whole = known and "time/wall_s" in metrics and "cost/money" in metrics
+        return whole and bool(self.meaning)
 
     @property
     def money(self) -> float:
@@ -182,7 +186,13 @@ def metric_names(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of the ledger: see `tasks.ledger.read_ledger`; `since` is milliseconds."""
+    """What is asked of the ledger: see `tasks.ledger.read_ledger`; `since` is milliseconds.
+
+    Attributes
+    ----------
+    words
+        Which tags.
+    """
 
     experiments: tuple[str, ...] | None = None
     exact: tuple[str, ...] = ()
@@ -191,6 +201,7 @@ class Asked:
     but: str | None = None
     since: int | None = None
     limit: int | None = None
+    words: tuple[str, ...] = tuple(TAGS)
 
     def wants(self, metric: str) -> bool:
         """Tell whether a metric is asked for."""

@@ -64,12 +64,17 @@ def to_table(records: Sequence[Record]) -> pa.Table:
                 values = [_milliseconds(v) for v in values]
         columns[field.name] = pa.array(values, field.type)
     fields = list(SCHEMA)
-    metrics = sorted({name for r in ordered for name in r.metrics})
-    for name in metrics:
+    metrics: dict[str, list[float | None]] = {}
+    for place, record in enumerate(ordered):
+        for name, value in record.metrics.items():
+            if name not in metrics:
+                metrics[name] = [None] * len(ordered)
+            metrics[name][place] = value
+    for name in sorted(metrics):
         column = name
         while column in SCHEMA.names or (column != name and column in metrics):
             column += "_"
-        columns[column] = pa.array([r.metrics.get(name) for r in ordered], pa.float64())
+        columns[column] = pa.array(metrics[name], pa.float64())
         fields.append(pa.field(column, pa.float64(), metadata={_NAME: name}))
     return pa.table(columns, schema=pa.schema(fields))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
-from twinloop.intervals import brackets
+from twinloop.amounts import brackets
 
 # A bracket alone is an interval; with a parenthesis after it, a link.
 _SPECIAL = re.compile(r"([\\`*<>|]|\](?=\())")

@@ -17,11 +17,14 @@ from prefect import flow
 from flows.prepare_data import prepare_data
 from flows.score_batch import score_batch
 from flows.train_model import train_model
+from tasks.bookkeeping import read_account
 from tasks.orphans import close_orphans
-from tasks.pricing import reprice, runs_without_bill
+from tasks.pricing import reprice
 from tasks.recent import recent_runs
 from tasks.settings import load_workload
 from tasks.tracking import client, tracked_run
+from twinloop.accounts import Account
+from twinloop.cost_words import account_words
 from twinloop.errors import EmptyWindowError, WorkloadError
 from twinloop.logplan import Metric, Tag
 from twinloop.loop_keys import Prices
@@ -98,6 +101,16 @@ def all_runs() -> list[Any]:
     return sorted(runs, key=lambda r: r.info.start_time)
 
 
+def account() -> Account:
+    """Read the city's account."""
+    return read_account(load_workload("city"))
+
+
+def without_bill() -> int:
+    """Count the runs that have ended without a whole bill."""
+    return account().without_bill
+
+
 def kill_a_run(home: Path, seconds: float) -> list[Any]:
     """Start a training in a process that kills itself; return its runs, closed by the next."""
     known = {r.info.run_id for r in all_runs()}
@@ -149,7 +162,7 @@ def store(
 def test_every_run_has_a_bill(store: Store) -> None:
     """Whatever became of it: a query over the store finds none without."""
     assert {r.info.status for r in store.runs} == {"FINISHED", "FAILED"}
-    assert runs_without_bill(load_workload("city")) == ()
+    assert without_bill() == 0
     names = {n for n in store.runs[0].data.metrics if n.startswith(("time/", "cost/"))}
     always = {n for n in names if not n.startswith(("time/task/", "time/rows"))}
     for run in store.runs:
@@ -158,19 +171,21 @@ def test_every_run_has_a_bill(store: Store) -> None:
         assert run.data.tags["twinloop.currency"] == "SEK"
 
 
-def test_the_query_finds_a_run_without(store: Store) -> None:
+def test_costs_say_that_a_run_is_without(store: Store) -> None:
     """One whose bill was never written, and one that has ended without an accuracy."""
-    city = load_workload("city")
-    made = client().create_run(store.runs[0].info.experiment_id, run_name="without")
+    known = {"twinloop.workload": "city", "twinloop.kind": "monitoring"}
+    made = client().create_run(store.runs[0].info.experiment_id, run_name="without", tags=known)
     run_id = made.info.run_id
-    assert runs_without_bill(city) == ()  # it runs still
+    assert without_bill() == 0  # it runs still
     client().set_terminated(run_id)
-    assert runs_without_bill(city) == (run_id,)
+    assert without_bill() == 1
+    assert any(w.startswith("1 run ended without a whole bill") for w in account_words(account()))
     client().log_metric(run_id, "time/wall_s", 1.0)
     client().log_metric(run_id, "cost/money", 1.0)
-    assert runs_without_bill(city) == (run_id,)
+    assert without_bill() == 1
     client().delete_run(run_id)
-    assert runs_without_bill(city) == ()
+    assert without_bill() == 0
+    assert not any("whole bill" in words for words in account_words(account()))
 
 
 def test_a_failed_run_has_a_bill_and_no_accuracy(store: Store) -> None:
@@ -248,14 +263,14 @@ def test_a_killed_run_has_the_bill_of_its_last_sign(store: Store) -> None:
     own = sum(r.data.metrics["cost/money"] for r in (training, first, second))
     assert own == pytest.approx(training.data.metrics["cost/money_total"], rel=0.02)
     assert not (store.home / "data" / "lake" / "city" / "meters").exists()
-    assert runs_without_bill(load_workload("city")) == ()
+    assert without_bill() == 0
 
 
 def test_a_run_killed_at_once_is_billed_what_is_known(store: Store) -> None:
     """It left no sign: it did not last a second, whenever it is found."""
     for run in kill_a_run(store.home, 0.1):
         assert 0 <= run.data.metrics["time/wall_s"] < 1.0
-    assert runs_without_bill(load_workload("city")) == ()
+    assert without_bill() == 0
 
 
 def test_old_bills_at_other_prices(store: Store, tmp_path: Path) -> None:

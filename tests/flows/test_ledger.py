@@ -156,9 +156,7 @@ def test_every_run_of_a_replay_is_found_by_its_tag(replayed: Replayed) -> None:
 def test_every_flow_run_is_one_mlflow_run(replayed: Replayed) -> None:
     """Each flow run Prefect knows has one MLflow run with its id; its parts link to its page."""
     flow_run, runs = "twinloop.prefect_flow_run_id", replayed.runs
-    owners = Counter(
-        r.data.tags[flow_run] for r in runs.values() if flow_run in r.data.tags
-    )
+    owners = Counter(r.data.tags[flow_run] for r in runs.values() if flow_run in r.data.tags)
     top = runs[replayed.result.replay_id].data.tags[flow_run]
     assert owners == Counter(flow_runs_below(top))
     for run in runs.values():

@@ -16,8 +16,9 @@ import pytest
 from flows import costs_report
 from tasks.bookkeeping import export_runs, read_account, read_bounds, read_totals, write_page
 from tasks.ledger import database_address, read_by_client, read_ledger
-from tasks.ledger_sql import read_by_sql, read_only
+from tasks.ledger_sql import read_by_sql
 from tasks.pricing import reprice
+from tasks.querying import asking
 from tasks.recent import recent_runs
 from tasks.settings import load_workload
 from tasks.tracking import client
@@ -174,14 +175,24 @@ def test_a_deleted_run_is_not_in_the_ledger(store: Store) -> None:
 
 def test_the_ledger_is_not_written_to(store: Store) -> None:
     """The database is opened for reading alone."""
-    from sqlalchemy import text
-    from sqlalchemy.exc import OperationalError
+    refused = pytest.raises(ServiceError, match="cannot read the database .*readonly")
+    with refused, asking(database_address()) as ask:
+        assert ask is not None
+        ask("DELETE FROM runs", {})
 
-    engine = read_only(database_address())
-    assert engine is not None
-    with engine.connect() as connection, pytest.raises(OperationalError, match="readonly"):
-        connection.execute(text("DELETE FROM runs"))
-    engine.dispose()
+
+@pytest.mark.parametrize("asked", QUESTIONS)
+def test_servers_are_asked_as_files_are(
+    store: Store, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same questions go through SQLAlchemy, as to PostgreSQL, and have the same answers."""
+    address = database_address()
+    plain = to_table(read_by_sql(asked, address))
+    for module in ("querying", "ledger_sql", "databases"):
+        monkeypatch.setattr(f"tasks.{module}.sqlite_file", lambda _: None)
+    monkeypatch.setattr("tasks.databases._revision_of", lambda _: None)
+    found = to_table(read_by_sql(asked, address))
+    assert str(found.to_pylist()) == str(plain.to_pylist())  # NaN is not itself
 
 
 def test_a_store_that_is_not_there_yet_has_no_runs(
