@@ -1,5 +1,6 @@
 """Reports: what the command prints, as tables a person wants to read."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -7,11 +8,13 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from flows.printing import make_table as _table
 from tasks.checking import CheckResult
 from tasks.history import ChampionHistory
 from tasks.published import Manifest
+from tasks.registry import Move
 from tasks.verifying import Verification
 from twinloop import leaderboard
 from twinloop.decision import Decision
@@ -25,6 +28,7 @@ from twinloop.window import Window
 # Into a file or a pipe nothing is cut: there is no window to fit.
 _console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 _BOARD_WIDTH = 145
+_FLOW_RUN_ID = re.compile(r"(?<=flow run )[0-9a-f-]{36}")
 
 
 def say(text: str) -> None:
@@ -250,9 +254,15 @@ def champion(history: ChampionHistory) -> None:
     _console.print(table)
     moves = _table("Moves of the champion", "at", "from", "to", "evidence", "its run", "by")
     for m in history.moves:
-        told = (escape(m.reason), m.evidence[:8], m.by)
+        told = (escape(m.reason), m.evidence[:8], _mover(m))
         moves.add_row(f"{m.at:%Y-%m-%d %H:%M}", m.was or "-", m.became, *told)
     _console.print(moves)
+
+
+def _mover(move: Move) -> Text:
+    """Name who moved the champion: a flow run by the start of its id, a link to its page."""
+    name = _FLOW_RUN_ID.sub(lambda found: found[0][:8], move.by)
+    return Text(name, style=f"link {move.page}" if move.page else "")
 
 
 def reproduction(found: Reproduction) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-# The one run that a flow run of Prefect is has its id; an attempt that was taken over has the other.
+# A flow run's id, on the one run that it is; and on attempts that such a run has taken over.
 FLOW_RUN, _ATTEMPT_OF = "twinloop.prefect_flow_run_id", "twinloop.attempt_of"
 _PARENT = "mlflow.parentRunId"
 _MOST = 1000

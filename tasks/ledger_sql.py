@@ -1,7 +1,7 @@
 """The ledger by SQL: MLflow's own tables, read and never written."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tasks.databases import check_mlflow_database
@@ -100,7 +100,7 @@ def _where(asked: Asked, given: _Given) -> Iterator[str]:
     if asked.kind or asked.but:
         sign, kind = ("=", asked.kind) if asked.kind else ("<>", asked.but)
         yield (
-            "r.run_uuid IN (SELECT k.run_uuid FROM tags k "
+            "r.run_uuid IN (SELECT k.run_uuid FROM tags k "  # noqa: S608 - ours
             f"WHERE k.key = 'twinloop.kind' AND k.value {sign} {given.add(kind)})"
         )
 

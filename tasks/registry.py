@@ -91,6 +91,8 @@ class Move(Frozen):
         The record itself, a run of its own.
     by
         A flow run, or a person at a machine; empty in records of older releases.
+    page
+        Address of the flow run in Prefect; empty if by hand.
     evidence
         Run id of the training or the drift check that it follows from; empty if by hand.
     gain, low, high
@@ -104,6 +106,7 @@ class Move(Frozen):
     recorded: int
     run_id: str
     by: str = ""
+    page: str = ""
     evidence: str = ""
     gain: float | None = None
     low: float | None = None
@@ -280,6 +283,7 @@ def _move(run: "Run") -> Move:
         recorded=run.info.start_time,
         run_id=run.info.run_id,
         by=tags.get("twinloop.by", ""),
+        page=tags.get("twinloop.prefect_url", ""),
         evidence=tags.get("mlflow.parentRunId", ""),
         gain=metrics.get("verdict/gain"),
         low=metrics.get("verdict/low"),

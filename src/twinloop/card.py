@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 
+from twinloop.amounts import brackets
 from twinloop.cardfacts import CardFacts, interval_words, when
 from twinloop.cardscores import about_candidates, about_holdout, about_shares, about_slices
 from twinloop.contract import ColumnContract
 from twinloop.evaluation import METRICS
 from twinloop.evidence import Evidence
-from twinloop.amounts import brackets
 from twinloop.page import Command, Facts, Grid, Page, Section, Words, brief, plain
 from twinloop.slices import MIN_ROWS
 from twinloop.verdict import Verdict

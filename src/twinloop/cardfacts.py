@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from twinloop.amounts import brackets
 from twinloop.contract import Contract
 from twinloop.evidence import Evidence, Span
-from twinloop.amounts import brackets
 from twinloop.leakage import Finding
 from twinloop.results import Leaderboard
 from twinloop.verdict import Verdict

@@ -98,10 +98,29 @@ def payback_words(payback: Payback | None, currency: str) -> str:
 
 def bound_words(limit: Limit, currency: str) -> str:
     """Say how much of a month's budget is used."""
-    share = limit.used(Amounts()) / limit.bound
+    share = share_used(limit)
     over = ", spent" if share >= 1 else ""
-    used = f"{share:.0%} used" if share < _MANY else f"{count(share)} times that used"
+    many_times = _MANY <= share < math.inf
+    used = f"{count(share)} times that used" if many_times else f"{used_words(limit)} used"
     return f"This month {limit.words(Amounts(), currency)}: {used}{over}"
+
+
+def share_used(limit: Limit) -> float:
+    """Return which share of a budget is used: 1 is all of it."""
+    return limit.used(Amounts()) / limit.bound if limit.bound > 0 else math.inf
+
+
+def used_words(limit: Limit) -> str:
+    """Spell which share of a budget is used; one that is passed by far, by how many times."""
+    share = share_used(limit)
+    if math.isinf(share):
+        return "more than all"
+    # What is nearly spent is not called all of it.
+    return (
+        f"{min(share, 0.99) if share < 1 else share:.0%}"
+        if share < _MANY
+        else (f"{count(share)} times the budget")
+    )
 
 
 def account_words(found: Account) -> tuple[str, ...]:
@@ -124,7 +143,7 @@ def account_words(found: Account) -> tuple[str, ...]:
     if found.without_bill:
         runs = many(found.without_bill, "run")
         said.append(
-            f"{runs} ended without a whole bill of accuracy, time and cost: what they used is in no "
-            "sum, and nobody has closed them as other runs are."
+            f"{runs} ended without a whole bill of accuracy, time and cost: what they used is not "
+            "known, or not all of it."
         )
     return tuple(said)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from twinloop.amounts import brackets
 from twinloop.course import by_effect, draw_columns, draw_course
 from twinloop.decision import ROLLED_BACK, Decision
 from twinloop.estimate import Estimate
 from twinloop.evaluation import METRICS
-from twinloop.amounts import brackets
 from twinloop.page import Drawing, Grid, Page, Section, Words, brief
 from twinloop.profile import PREDICTION
 from twinloop.watches import Watch, missed_lately

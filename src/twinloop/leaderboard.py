@@ -1,7 +1,7 @@
 """Leaderboard: one table of what candidates give and take, the same wherever it is shown."""
 
-from twinloop.choice import front_names
 from twinloop.amounts import brackets
+from twinloop.choice import front_names
 from twinloop.results import CandidateResult, Leaderboard, gap_text
 
 _UNKNOWN = "unknown"

@@ -5,8 +5,8 @@ from functools import partial
 
 import numpy as np
 
-from twinloop.calibration import brier_score, calibration_error, log_losses, reliability
 from twinloop.amounts import brackets
+from twinloop.calibration import brier_score, calibration_error, log_losses, reliability
 from twinloop.learning_curve import CurvePoint
 from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text
 from twinloop.plots import learning_curve_plot, reliability_plot, slices_plot

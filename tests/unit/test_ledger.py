@@ -175,7 +175,7 @@ def test_a_deleted_run_is_not_in_the_ledger(store: Store) -> None:
 
 def test_the_ledger_is_not_written_to(store: Store) -> None:
     """The database is opened for reading alone."""
-    refused = pytest.raises(ServiceError, match="cannot read the database .*readonly")
+    refused = pytest.raises(ServiceError, match=r"cannot read the database .*readonly")
     with refused, asking(database_address()) as ask:
         assert ask is not None
         ask("DELETE FROM runs", {})
