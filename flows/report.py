@@ -103,6 +103,8 @@ def verification(found: Verification) -> None:
     """Print what was read again, and each file that is not as it was written."""
     for fault in found.faults:
         say(f"[bold]{escape(str(fault.path))}[/] {escape(fault.fault)}: {escape(fault.mend)}")
+    if found.unasked:
+        say(f"Windows that are wholly gone could not be told: {escape(found.unasked)}")
     say(
         f"{found.workload}: {found.rows} predictions in {found.outputs} outputs, {found.files} "
         f"files, {found.size / 1e6:.1f} MB; {len(found.faults) or 'no'} faults"

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from tasks import showing
 from tasks.drafting import alone
+from tasks.ledger import read_entries
 from tasks.published import (
     MANIFEST,
     OWN_MANIFEST,
@@ -13,14 +16,18 @@ from tasks.published import (
     PREDICTIONS,
     Manifest,
     read_manifest,
+    window_slug,
 )
 from tasks.settings import settings
-from twinloop.errors import StorageError
+from twinloop.errors import ServiceError, StorageError
+from twinloop.ledger import Entry
 from twinloop.vocabulary import Frozen
+from twinloop.window import Window
 from twinloop.workload import Workload
 
 _NO_MANIFEST = "is missing, damaged, or of an older release"
 _STRAY = "is in no manifest"
+_GONE = "is gone with all that was published of the window: run {} scored {:,} rows of it"
 _SCORE, _REMOVE = "score its window again", "remove it"
 _REMOVE_OUTPUT = "remove its folder: a newer output has taken over"
 
@@ -46,6 +53,8 @@ class Verification(Frozen):
     ----------
     outputs, files, size, rows
         Published folders, files and bytes in them, and rows of predictions.
+    unasked
+        Why the ledger could not say which windows there should be; empty if it did.
     """
 
     workload: str
@@ -54,13 +63,15 @@ class Verification(Frozen):
     size: int
     rows: int
     faults: tuple[Fault, ...]
+    unasked: str = ""
 
 
 def verify_published(workload: Workload) -> Verification:
     """Read again all that is published of a workload, also what newer output has taken over from.
 
     A manifest is held to the digest in itself, every other file to its manifest; what lies beside
-    them and is in no manifest is a fault too. A window that is being scored is waited for.
+    them and is in no manifest is a fault too. A window that is being scored is waited for. One that
+    was scored by the ledger, and of which there is no file any more, is a fault as well.
     """
     lake = settings().lake(workload)
     homes = [path for place in PLACES for path in sorted((lake / place).glob("*"))]
@@ -74,6 +85,13 @@ def verify_published(workload: Workload) -> Verification:
                 found, wrong = _verify_window(lake, slug)
             manifests += found
             faults += wrong
+    known = {window_slug(m.window) for m in manifests}
+    known.update(part for f in faults for part in f.path.relative_to(lake).parts)
+    unasked = ""
+    try:
+        faults += _gone(workload, known, lake)
+    except ServiceError as err:
+        unasked = err.message
     stored = [file for m in manifests for _, file in m.files]
     return Verification(
         workload=workload.id,
@@ -82,7 +100,30 @@ def verify_published(workload: Workload) -> Verification:
         size=sum(file.size for file in stored),
         rows=sum(m.scored for m in manifests),
         faults=tuple(faults),
+        unasked=unasked,
     )
+
+
+def _gone(workload: Workload, known: set[str], lake: Path) -> Iterator[Fault]:
+    """Find windows that runs have scored and that have no file, each by its last run.
+
+    A replay clears what the one before has scored.
+    """
+    if workload.sandbox:
+        return
+    runs = read_entries([workload.experiment], metrics=("rows/scored",), kind="inference")
+    scored: dict[str, Entry] = {}
+    for run in runs:
+        if run.workload == workload.id and run.status == "FINISHED":
+            with suppress(ValidationError):  # of another release
+                window = None if run.window == "all" else Window.model_validate(run.window)
+                scored.setdefault(window_slug(window), run)
+    for slug, run in sorted(scored.items()):
+        # It may have been published since the folders were listed.
+        path = lake / PREDICTIONS / slug / MANIFEST
+        if slug not in known and not path.exists():
+            fault = _GONE.format(run.run_id[:8], int(run.metric("rows/scored")))
+            yield Fault(path=path, fault=fault, mend=_SCORE)
 
 
 @contextmanager
