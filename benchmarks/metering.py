@@ -1,17 +1,22 @@
 """What metering adds to a task of one second, in a process as busy as a training's.
 
-Three figures add up to it: opening and closing the bill of a run, opening and closing a task, and
-the readings taken while the task runs. Each is CPU time, measured by itself many times over: beside
-a second of work it is too small to be seen in one run on a machine that others use as well. The
-work with and without a meter is shown side by side all the same.
+Bare and metered tasks take turns, each as long as a second by the clock. All that the meter itself
+does, opening and closing the bill of a run, the task, the readings in between, is the CPU time of
+this process less that of the thread that works, in the same second: what the machine does besides
+is in neither. Whether the work within goes on as fast is seen between neighbours: its pieces a CPU
+second, metered to bare, which are as noisy as the machine.
+
+    python benchmarks/metering.py [rounds]
 """
 
 import hashlib
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,72 +24,106 @@ if TYPE_CHECKING:
 else:
     import frame
 
-ROUNDS = 7
+ROUNDS = 30
 TIMES = 500
-IDLE_SECONDS = 4.0
 THREADS = 16
+SECONDS = 1.0
 MOST = 0.01
+_BLOCK = bytes(100_000)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One task of a second: CPU seconds beside the work, and pieces of work a CPU second of it."""
+
+    added: float
+    pace: float
 
 
 def main() -> int:
     """Measure in a process with threads and a child, as MLflow, Prefect and OpenMP have them."""
     from tasks.metering import metered, step
 
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     stop = threading.Event()
     for _ in range(THREADS):
         threading.Thread(target=stop.wait, daemon=True).start()
-    child = subprocess.Popen(["sleep", "600"])  # one that is on the bill, too
-    work = _one_second()
-    task = step(work)
+    child = subprocess.Popen(["sleep", "3600"])  # one that is on the bill, too
+    task = step(_work)
 
-    def with_meter() -> None:
+    def with_meter() -> tuple[int, float]:
         with metered() as meter:
-            task.fn()
+            done: tuple[int, float] = task.fn()
             meter.usage()
+        return done
 
+    bare: list[Turn] = []
+    with_bill: list[Turn] = []
+    ways: list[tuple[Callable[[], tuple[int, float]], list[Turn]]]
+    ways = [(_work, bare), (with_meter, with_bill)]
     try:
-        samples = frame.interleave({"bare": work, "metered": with_meter}, rounds=ROUNDS)
+        for way, _ in ways:  # to warm up
+            way()
+        for _ in range(rounds):
+            for way, turns in ways:
+                turns.append(_turn(way))
+            ways.reverse()
         per_run = _cpu_each(_bill_nothing)
         with metered():
             per_task = _cpu_each(step(_nothing).fn)
-        reading = _idle()
     finally:
         child.kill()
         child.wait()
         stop.set()
-    frame.show(
-        f"A task of one second, bare and metered, beside {THREADS} threads and a child process. "
-        f"{ROUNDS} rounds. A run: {1e6 * per_run:,.0f} us; a task: {1e6 * per_task:,.0f} us; "
-        f"readings: {1e6 * reading:,.0f} us a second."
+    added = [m.added - b.added for m, b in zip(with_bill, bare, strict=True)]
+    slower = [b.pace / m.pace - 1 for m, b in zip(with_bill, bare, strict=True)]
+    frame.show_rows(
+        f"A task of one second, bare and metered in turns, beside {THREADS} threads and a child "
+        f"process: {rounds} pairs",
+        ("share of a second", "median", "95 % interval"),
+        [
+            (name, f"{statistics.median(v):.3%}", "{:.3%} to {:.3%}".format(*_ends(v)))
+            for name, v in (("what the meter does", added), ("the work itself slower", slower))
+        ],
     )
-    frame.show_samples(samples)
-    ratio = frame.median_ratio(samples["metered"].cpus, samples["bare"].cpus)
-    frame.show(f"CPU time metered to bare, as measured side by side: {ratio:.4f}")
+    frame.show(f"A run: {1e6 * per_run:,.0f} us; a task in it: {1e6 * per_task:,.0f} us.")
     return frame.finish(
         "metering",
         [
             frame.Figure(
                 "added_share_of_a_second",
-                per_run + per_task + reading,
+                _ends(added)[1],
                 MOST,
-                meaning="CPU time of a run, a task in it and its readings, to a second of work",
-            )
+                meaning="CPU time that metering adds to a second of work: upper end of the median",
+            ),
+            frame.Figure(
+                "slower_share_of_a_second",
+                _ends(slower)[0],
+                MOST,
+                meaning="By how much the work itself is slower, at least: lower end of the median",
+            ),
         ],
     )
 
 
-def _one_second() -> Callable[[], None]:
-    """Return work that takes about a second here, always the same."""
-    block, start, n = bytes(1_000_000), time.thread_time(), 0
-    while time.thread_time() - start < 1.0:
-        hashlib.sha256(block)
+def _ends(values: list[float]) -> tuple[float, float]:
+    return frame.median_interval(values)
+
+
+def _turn(way: Callable[[], tuple[int, float]]) -> Turn:
+    start, cpu = time.perf_counter(), time.process_time()
+    pieces, used = way()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - start
+    return Turn((cpu - used) / wall, pieces / used)
+
+
+def _work() -> tuple[int, float]:
+    """Work for a second by the clock; return how many pieces, and the CPU seconds they took."""
+    cpu, end, n = time.thread_time(), time.perf_counter() + SECONDS, 0
+    while time.perf_counter() < end:
+        hashlib.sha256(_BLOCK)
         n += 1
-
-    def work() -> None:
-        for _ in range(n):
-            hashlib.sha256(block)
-
-    return work
+    return n, time.thread_time() - cpu
 
 
 def _nothing() -> None:
@@ -105,16 +144,6 @@ def _cpu_each(call: Callable[[], object]) -> float:
     for _ in range(TIMES):
         call()
     return (time.process_time() - start) / TIMES
-
-
-def _idle() -> float:
-    """Return the CPU seconds a second that a meter takes while nothing else is done."""
-    from tasks.metering import metered
-
-    with metered():
-        start = time.process_time()
-        time.sleep(IDLE_SECONDS)
-        return (time.process_time() - start) / IDLE_SECONDS
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 @pytest.fixture
 def scored(tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
-    """Score all rows in a run of the ledger; that of a window which failed has published nothing."""
+    """Score all rows in a run of the ledger; one that failed has published nothing."""
     home = make_home(tmp_path / "home", orders(200))
     store = home / "mlflow" / "store"
     store.mkdir(parents=True)
