@@ -11,11 +11,12 @@ import numpy as np
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
+from tasks.earlier import earlier_runs
 from tasks.estimators import own_estimators
 from tasks.metering import step
 from tasks.preparing import prepare_snapshot
 from tasks.refreshing import Made, history_window
-from tasks.tracking import TrackedRun, client, experiment_id
+from tasks.tracking import TrackedRun
 from tasks.validating import share_cores
 from twinloop.errors import TwinloopError
 from twinloop.evaluation import watched_metric
@@ -171,16 +172,9 @@ def _ask(
 
 def _kept(workload: Workload, own: timedelta, as_of: datetime, run: TrackedRun) -> History | None:
     """Return the last choice for such a window, if not too old; within a replay, only one of it."""
-    mlflow_client = client()
-    where = f"tags.`twinloop.kind` = 'retraining' and tags.`twinloop.workload` = '{workload.id}'"
-    if run.replay:
-        where += f" and tags.`twinloop.replay` = '{run.replay}'"
-    found = mlflow_client.search_runs(
-        [experiment_id(mlflow_client, workload.experiment)],
-        f"{where} and tags.`{TAG}` != '' and tags.`{OWN_TAG}` = '{History(span=own).words}'",
-        max_results=1,
-        order_by=["attributes.start_time DESC"],
-    )
+    chose = f"tags.`{TAG}` != '' and tags.`{OWN_TAG}` = '{History(span=own).words}'"
+    # What failed later had chosen all the same.
+    found = earlier_runs(workload, "retraining", run, more=chose, limit=1, finished=False)
     for one in found:
         age = as_of - as_utc(datetime.fromisoformat(one.data.tags["twinloop.as_of"]))
         if timedelta(0) <= age < kept_for(own):

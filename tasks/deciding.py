@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from tasks.bookkeeping import read_bounds
 from tasks.budgeting import tell_over
 from tasks.choosing import choose_history
+from tasks.earlier import earlier_runs
 from tasks.metering import step
 from tasks.refreshing import Refresh, made_by, prepare_refresh, probation, probe_refresh
 from tasks.registry import ServedVersion
-from tasks.tracking import TrackedRun, client, experiment_id
+from tasks.tracking import TrackedRun
 from twinloop.budget import Amounts, spent_limits
 from twinloop.outlook import (
     Course,
@@ -29,6 +30,8 @@ from twinloop.verdict import Verdict
 from twinloop.window import Window, as_utc
 from twinloop.workload import Workload
 
+# Older trainings tell nothing more.
+_MOST = 200
 progress = logging.getLogger("twinloop.progress")
 
 
@@ -162,16 +165,7 @@ def _outlook(
 @step
 def past_trainings(workload: Workload, as_of: datetime, run: TrackedRun) -> list[PastTraining]:
     """Read the trainings of this workload up to a time; within a replay, only those of it."""
-    mlflow_client = client()
-    where = f"tags.`twinloop.kind` = 'training' and tags.`twinloop.workload` = '{workload.id}'"
-    if run.replay:
-        where += f" and tags.`twinloop.replay` = '{run.replay}'"
-    found = mlflow_client.search_runs(
-        [experiment_id(mlflow_client, workload.experiment)],
-        f"{where} and attributes.status = 'FINISHED'",
-        max_results=200,
-        order_by=["attributes.start_time DESC"],
-    )
+    found = earlier_runs(workload, "training", run, limit=_MOST)
     past = [
         PastTraining(
             as_of=as_utc(datetime.fromisoformat(r.data.tags["twinloop.as_of"])),

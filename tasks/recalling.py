@@ -1,12 +1,12 @@
 """Recalling: what earlier drift checks found, and what came of them, from the ledger."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from tasks.bookkeeping import read_bounds
+from tasks.earlier import earlier_runs
 from tasks.published import overlapping
 from tasks.registry import ServedVersion, versions
-from tasks.tracking import TrackedRun, client, experiment_id
+from tasks.tracking import TrackedRun
 from twinloop.budget import Amounts, spent_limits
 from twinloop.decision import Decision
 from twinloop.evaluation import METRICS, Metric
@@ -16,8 +16,6 @@ from twinloop.watches import Watch, calls_before
 from twinloop.window import Window, as_utc, newest_parts
 from twinloop.workload import Workload
 
-_MOST = 1000
-
 
 def past_watches(workload: Workload, as_of: datetime, run: TrackedRun) -> tuple[Watch, ...]:
     """Read earlier checks of a workload, or of its replay: one search, the oldest first.
@@ -25,7 +23,7 @@ def past_watches(workload: Workload, as_of: datetime, run: TrackedRun) -> tuple[
     Of several of one moment the last that ran counts.
     """
     found: dict[datetime, Watch] = {}
-    for one in reversed(_search(workload, "monitoring", run)):
+    for one in reversed(earlier_runs(workload, "monitoring", run)):
         watch = Watch.of(workload.metric, one.data.metrics, one.data.tags)
         found[watch.as_of] = watch
     return tuple(found[moment] for moment in sorted(found) if moment < as_of)
@@ -59,7 +57,7 @@ def _trainings(workload: Workload, run: TrackedRun) -> list[datetime]:
     """Return when versions were trained; in a replay, those of this one: a sandbox keeps others."""
     found = versions(workload)
     if run.replay:
-        mine = {one.info.run_id for one in _search(workload, "training", run)}
+        mine = {one.info.run_id for one in earlier_runs(workload, "training", run)}
         found = [version for version in found if version.run_id in mine]
     return [version.trained_at for version in found]
 
@@ -78,28 +76,10 @@ def _answers(workload: Workload, as_of: datetime, run: TrackedRun) -> list[datet
 
     Those that were put off because too little was new yet are no answer.
     """
-    chose = f" and tags.`{ANSWERED}` = 'yes'"
-    found = _search(workload, "retraining", run, chose)
+    chose = f"tags.`{ANSWERED}` = 'yes'"
+    found = earlier_runs(workload, "retraining", run, more=chose)
     moments = [as_utc(datetime.fromisoformat(r.data.tags["twinloop.as_of"])) for r in found]
     return [moment for moment in moments if moment < as_of]
-
-
-def _search(workload: Workload, kind: str, run: TrackedRun, more: str = "") -> list[Any]:
-    mlflow_client = client()
-    where = (
-        f"tags.`twinloop.kind` = '{kind}' and tags.`twinloop.workload` = '{workload.id}' "
-        f"and attributes.status = 'FINISHED'{more}"
-    )
-    if run.replay:
-        where += f" and tags.`twinloop.replay` = '{run.replay}'"
-    return list(
-        mlflow_client.search_runs(
-            [experiment_id(mlflow_client, workload.experiment)],
-            where,
-            max_results=_MOST,
-            order_by=["attributes.start_time DESC"],
-        )
-    )
 
 
 def _new_rows(workload: Workload, champion: ServedVersion, as_of: datetime) -> int | None:
