@@ -81,8 +81,11 @@ def show(
         costs_report.exported(bookkeeping.export_runs([spec.experiment], export))
     if html is not None:
         costs_report.written(bookkeeping.write_page(asked[0], html))
+    printed = export is None and html is None
+    if not printed and json is None:
+        return
     accounts = [bookkeeping.read_account(one) for one in asked]
-    if export is None and html is None:
+    if printed:
         for account, one in zip(accounts, asked, strict=True):
             costs_report.costs(account, bookkeeping.read_bounds(one))
     write_result(json, accounts[0])
