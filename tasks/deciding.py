@@ -24,6 +24,7 @@ from twinloop.outlook import (
     set_course,
 )
 from twinloop.outlookplan import plan_course
+from twinloop.patience import kept_for
 from twinloop.refresh import HOW, History
 from twinloop.verdict import Verdict
 from twinloop.window import Window, as_utc
@@ -152,7 +153,7 @@ def _outlook(
         oldest=oldest_recipe(workload.retraining, training.window),
         growth=growth,
         refused=refused_in_a_row(past),
-        patience=holdout,
+        patience=holdout if training.window is None else max(holdout, kept_for(training.window)),
         lead=expected_lead(past),
         search_money=expected_money(past, search=True),
         refresh_money=expected_money(past, search=False),

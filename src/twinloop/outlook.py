@@ -240,6 +240,9 @@ def set_course(outlook: Outlook, rules: Retraining) -> Course:
         return Course(way="wait", reason=f"{said}; retraining.search is never")
     if not _harmed(outlook):
         return Course(way="wait", reason=f"{said}, and there is no harm to mend")
+    if _out_of_reach(outlook):
+        words = f"{said}: more than a search is expected to save ({_priced(outlook)})"
+        return Course(way="wait", reason=words)
     if not outlook.ripe:
         words = f"{said}; little is new yet, and more of it may help"
         return Course(way="wait", reason=words, put_off=True)
@@ -270,6 +273,18 @@ def _too_early(outlook: Outlook) -> str:
         f"the last search is {format_duration(outlook.age)} old, {outlook.refused} in a row were "
         f"refused: the next may follow in {format_duration(wait - outlook.age)}"
     )
+
+
+def _out_of_reach(outlook: Outlook) -> bool:
+    """Tell whether a refresh is clearly worse than the champion, by more than a search saves.
+
+    Whatever wins a search is fitted on the rows of the refresh, and judged on those of the probe.
+    """
+    probe = outlook.probe
+    if probe is None or probe.high is None or probe.challenger is None:
+        return False
+    saved = outlook.lead * METRICS[outlook.metric].distance(probe.challenger)
+    return probe.high + saved <= 0.0
 
 
 def _harmed(outlook: Outlook) -> bool:

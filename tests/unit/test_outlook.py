@@ -229,3 +229,18 @@ def test_a_lead_is_over_the_champions_candidate() -> None:
     assert lead_over(board, "linear") == pytest.approx(0.1)
     assert lead_over(board, "xgboost") == 0.0
     assert lead_over(board, "forest") is None
+
+
+@pytest.mark.parametrize(("high", "way"), [(0.02, "search"), (-0.005, "search"), (-0.02, "wait")])
+def test_harm_that_no_search_can_mend_pays_for_none(high: float, way: str) -> None:
+    """What wins a search is fitted and judged on the same rows as a refresh that is clearly worse.
+
+    A search is expected to save 1 % of the error here: 0.0125.
+    """
+    worse = IDLE.model_copy(
+        update={"outcome": "keep", "challenger": 1.25, "gain": -0.05, "low": -0.1, "high": high}
+    )
+    course = set_course(outlook(worse), RULES)
+    assert course.way == way
+    assert ("more than a search is expected to save (1.0%" in course.reason) is (way == "wait")
+    assert not course.put_off
