@@ -244,3 +244,14 @@ def test_harm_that_no_search_can_mend_pays_for_none(high: float, way: str) -> No
     assert course.way == way
     assert ("more than a search is expected to save (1.0%" in course.reason) is (way == "wait")
     assert not course.put_off
+
+
+@pytest.mark.parametrize(
+    ("age", "refused", "way"), [(59, 0, "wait"), (60, 0, "search"), (119, 1, "wait")]
+)
+def test_what_a_search_found_is_settled_for_a_while(age: int, refused: int, way: str) -> None:
+    """Harm alone is no reason to choose again on nearly the same rows; no refresh at all is one."""
+    parts = {"age": age * DAY, "refused": refused, "settled": 60 * DAY}
+    assert set_course(outlook(IDLE, **parts), RULES).way == way
+    lasting = Hindrance(words="classes were a, b", lasting=True)
+    assert set_course(outlook(None, hindrance=lasting, **parts), RULES).way == "search"
