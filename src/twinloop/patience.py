@@ -9,8 +9,9 @@ _DOUBLINGS = 10
 
 
 def kept_for(window: timedelta) -> timedelta:
-    """Return how long a choice is kept before it is made anew."""
-    return window * _KEPT
+    """Return how long a choice is kept before it is made anew, in days where it takes any."""
+    kept, day = window * _KEPT, timedelta(days=1)
+    return round(kept / day) * day if kept >= day else kept
 
 
 def wait_to_ask(first: timedelta, idle: int, window: timedelta | None) -> timedelta:

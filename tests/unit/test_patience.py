@@ -28,5 +28,6 @@ def test_without_a_window_the_wait_doubles_as_rows_do() -> None:
 
 
 def test_a_choice_is_kept_for_a_third_of_the_window() -> None:
-    """Of 180 days, for 60."""
-    assert kept_for(180 * DAY) == 60 * DAY
+    """Of 180 days, for 60; in whole days, unless it is less than one."""
+    assert [kept_for(n * DAY) for n in (180, 40, 3)] == [60 * DAY, 13 * DAY, DAY]
+    assert kept_for(DAY) == DAY / 3
