@@ -193,10 +193,14 @@ def expected_money(past: Sequence[PastTraining], *, search: bool) -> float | Non
 
 
 def refused_in_a_row(past: Sequence[PastTraining]) -> int:
-    """Count the last searches that were not promoted; a promotion of any kind ends the row."""
+    """Count the last searches that were not promoted.
+
+    One that was ends the row. A refresh does not: that newer rows do good is no sign that other
+    candidates would.
+    """
     count = 0
     for training in sorted(past, key=lambda p: p.as_of, reverse=True):
-        if training.promoted:
+        if training.search and training.promoted:
             break
         count += training.search
     return count

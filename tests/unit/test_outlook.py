@@ -200,11 +200,12 @@ def test_money_is_expected_as_it_was_paid_lately() -> None:
     assert expected_money(paid, search=False) is None
 
 
-def test_a_promotion_ends_the_row_of_refused_searches() -> None:
+def test_a_promoted_search_ends_the_row_of_refused_searches() -> None:
     """Refused refreshes neither count nor end it."""
     row = [past(0), past(1, promoted=True), past(2), past(3, search=False), past(4)]
     assert refused_in_a_row(row) == 2
-    assert refused_in_a_row([*row, past(5, search=False, promoted=True)]) == 0
+    assert refused_in_a_row([*row, past(5, search=False, promoted=True)]) == 2
+    assert refused_in_a_row([*row, past(5, promoted=True)]) == 0
 
 
 def test_a_recipe_is_old_after_two_windows_unless_the_workload_says() -> None:

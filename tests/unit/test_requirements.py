@@ -1,11 +1,15 @@
 """Requirements: pins are read once, and MLflow looks up nothing but what is none of them."""
 
 import logging
+from typing import Any
 
 import pytest
 from mlflow.utils import environment
 
 from tasks.requirements import is_installed, pinned, spare_pins
+
+# Where a model's requirements are looked at on their way to MLflow; it has no types.
+process: Any = environment._process_pip_requirements
 
 
 def test_mlflow_is_spared_pins_and_warns_of_the_rest(
@@ -18,9 +22,9 @@ def test_mlflow_is_spared_pins_and_warns_of_the_rest(
     pins = pinned(["numpy", "mlflow"])
     for _ in range(2):
         spare_pins(pins)
-    assert environment._process_pip_requirements([], pins)[1] == pins
+    assert process([], pins)[1] == pins
     assert looked == []
-    environment._process_pip_requirements([], [*pins, "nothing-like-it==1.0"])
+    process([], [*pins, "nothing-like-it==1.0"])
     assert looked == [["nothing-like-it==1.0"]]
 
 
@@ -32,7 +36,7 @@ def test_what_is_not_met_here_is_still_warned_of(caplog: pytest.LogCaptureFixtur
     propagates, logger.propagate = logger.propagate, True
     try:
         with caplog.at_level(logging.WARNING, "mlflow"):
-            environment._process_pip_requirements([], [*pins, "packaging==0.1"])
+            process([], [*pins, "packaging==0.1"])
     finally:
         logger.propagate = propagates
     assert "packaging" in caplog.text
