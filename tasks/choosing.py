@@ -25,12 +25,12 @@ from twinloop.histories import (
     Compared,
     choose,
     histories,
-    kept_for,
     longest_history,
     stretch_groups,
 )
 from twinloop.historyplan import OWN_TAG, REASON_TAG, TAG, plan_histories
 from twinloop.logplan import Tag
+from twinloop.patience import kept_for
 from twinloop.recipe import Recipe
 from twinloop.refresh import History, aged
 from twinloop.scorer import learn_target

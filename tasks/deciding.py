@@ -25,6 +25,7 @@ from twinloop.outlook import (
     set_course,
 )
 from twinloop.outlookplan import plan_course
+from twinloop.patience import kept_for
 from twinloop.refresh import HOW, History
 from twinloop.verdict import Verdict
 from twinloop.window import Window, as_utc
@@ -156,6 +157,7 @@ def _outlook(
         growth=growth,
         refused=refused_in_a_row(past),
         patience=holdout,
+        settled=timedelta(0) if training.window is None else kept_for(training.window),
         lead=expected_lead(past),
         search_money=expected_money(past, search=True),
         refresh_money=expected_money(past, search=False),

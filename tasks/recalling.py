@@ -12,7 +12,7 @@ from twinloop.decision import Decision
 from twinloop.evaluation import METRICS, Metric
 from twinloop.guards import Circumstances
 from twinloop.outlookplan import ANSWERED
-from twinloop.watches import Watch, calls_before
+from twinloop.watches import Watch, asked_in_vain, calls_before
 from twinloop.window import Window, as_utc, newest_parts
 from twinloop.workload import Workload
 
@@ -48,6 +48,7 @@ def circumstances(
         calls=calls,
         since_call=as_of - last.as_of if last else None,
         since_any=as_of - max(called) if called else None,
+        idle=asked_in_vain(past, answers, champion.trained_at),
         worsened=_worsened(decision, last, METRICS[workload.metric]),
         spent=spent_budgets(workload),
     )

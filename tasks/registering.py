@@ -4,7 +4,6 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +15,7 @@ from tasks.metering import leave_behind, step
 from tasks.preparing import Snapshot
 from tasks.provenance import PROVENANCE, Provenance
 from tasks.registry import TAG, ServedVersion, handle, holdout_rule, load_version
-from tasks.requirements import pinned
+from tasks.requirements import is_installed, pinned, spare_pins
 from tasks.settings import settings
 from tasks.tracking import TrackedRun, client, experiment_id
 from twinloop import serving
@@ -215,6 +214,8 @@ def _log_model(workload: Workload, snapshot: Snapshot, model: ModelFiles, run: T
     warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
     mlflow_client = client()
     # Model.log alone puts the model into the default experiment, whatever run it is given.
+    requirements = _requirements(model.folder / "served")
+    spare_pins(requirements)
     logged = mlflow_client.create_logged_model(
         experiment_id(mlflow_client, workload.experiment), name="model", source_run_id=run.run_id
     )
@@ -228,7 +229,7 @@ def _log_model(workload: Workload, snapshot: Snapshot, model: ModelFiles, run: T
         data_path=str(model.folder / "served"),
         code_paths=[str(bundle_core("serving", model.folder / "code"))],
         signature=_signature(snapshot.contract, model.folder / "probe.parquet"),
-        pip_requirements=_requirements(model.folder / "served"),
+        pip_requirements=requirements,
     )
 
 
@@ -278,8 +279,7 @@ def _requirements(served: Path) -> list[str]:
 
 def _booster() -> str:
     """Name the distribution that XGBoost comes from here."""
-    found = {d.metadata["Name"].lower() for d in metadata.distributions()}
-    return "xgboost-cpu" if "xgboost-cpu" in found else "xgboost"
+    return "xgboost-cpu" if is_installed("xgboost-cpu") else "xgboost"
 
 
 def _verify(version: ServedVersion, probe: Path, workload: Workload) -> None:

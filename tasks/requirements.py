@@ -1,11 +1,50 @@
 """Requirements: what is installed here, pinned so that another machine gets the same."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import metadata
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+# Read off what is installed, by this process.
+_spared: set[str] = set()
+
+
+def is_installed(name: str) -> bool:
+    """Tell whether a distribution is there."""
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def spare_pins(pins: Sequence[str]) -> None:
+    """Keep MLflow from looking each pin of a model up again among what is installed.
+
+    It warns of requirements that are not met here; these were read off what is installed, and the
+    second look takes as long as a fit of a few thousand rows. Anything else it looks at as before.
+
+    Parameters
+    ----------
+    pins
+        As `pinned` returned them.
+    """
+    from mlflow.utils import environment
+
+    name = "warn_dependency_requirement_mismatches"
+    look = getattr(environment, name, None)
+    _spared.update(pins)
+    if look is None or look.__module__ == __name__:
+        return  # a release that does otherwise, or it was told already
+
+    def warn_of_others(requirements: list[str]) -> None:
+        others = [line for line in requirements if line not in _spared]
+        if others:
+            look(others)
+
+    setattr(environment, name, warn_of_others)
 
 
 def pinned(names: Iterable[str]) -> list[str]:

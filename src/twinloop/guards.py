@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from twinloop.patience import wait_to_ask
 from twinloop.vocabulary import Frozen
 from twinloop.window import format_duration
 from twinloop.workload import Workload
@@ -25,6 +26,8 @@ class Circumstances(Frozen):
         Since the last of them.
     since_any
         Since the last call, whatever its cause and whatever came of it.
+    idle
+        How often new labels alone have asked since the champion was made, and none came of it.
     worsened
         The error now, as a multiple of that at the last of them.
     spent
@@ -36,6 +39,7 @@ class Circumstances(Frozen):
     calls: int = 0
     since_call: timedelta | None = None
     since_any: timedelta | None = None
+    idle: int = 0
     worsened: float | None = None
     spent: str = ""
 
@@ -72,7 +76,7 @@ def probes(found: Circumstances, workload: Workload) -> str:
     """Return why it is time to ask what a refresh would bring, in words; empty if it is not.
 
     It takes one fit to know. Where a refresh is out of the question the answer would be a search,
-    which nobody called for.
+    which nobody called for. What has often been asked in vain is asked ever more rarely.
     """
     rules = workload.retraining
     if rules.probe_after is None or rules.search == "always" or workload.split != "time":
@@ -80,7 +84,8 @@ def probes(found: Circumstances, workload: Workload) -> str:
     if found.spent or found.new_rows is None or found.new_rows < rules.min_new_rows:
         return ""
     since = [s for s in (found.since_training, found.since_any) if s is not None]
-    if not since or min(since) < rules.probe_after:
+    wait = wait_to_ask(rules.probe_after, found.idle, workload.training.window)
+    if not since or min(since) < wait:
         return ""
     return (
         f"{found.new_rows} scored rows whose labels are due are newer than the champion's: a fit "

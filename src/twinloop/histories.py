@@ -25,13 +25,6 @@ _HALVINGS = 6
 STRETCHES = 3
 # Days of one stretch hang together; a third of it is what differences are averaged over.
 _PARTS = 3
-# One choice serves so much of a window.
-_KEPT = 1 / 3
-
-
-def kept_for(window: timedelta) -> timedelta:
-    """Return how long a choice is kept before it is made anew."""
-    return window * _KEPT
 
 
 def longest_history(window: timedelta) -> timedelta:

@@ -83,7 +83,11 @@ class Outlook(Frozen):
     refused
         Searches that the verdict refused, the last ones in a row.
     patience
-        How long a search for the sake of harm waits for the one before it.
+        How long a search waits for the one before it, where a refresh is out of the question or
+        does not mend harm.
+    settled
+        How long at least in the latter case: a search chooses on rows of which most are those of
+        the one before, and is likely to choose the same.
     lead
         Share of the error that a search is expected to save over a refresh.
     search_money, refresh_money
@@ -108,6 +112,7 @@ class Outlook(Frozen):
     lead: float
     search_money: float | None
     refresh_money: float | None
+    settled: timedelta = timedelta(0)
     trigger: str = ""
 
     @property
@@ -188,10 +193,14 @@ def expected_money(past: Sequence[PastTraining], *, search: bool) -> float | Non
 
 
 def refused_in_a_row(past: Sequence[PastTraining]) -> int:
-    """Count the last searches that were not promoted; a promotion of any kind ends the row."""
+    """Count the last searches that were not promoted.
+
+    One that was ends the row. A refresh does not: that newer rows do good is no sign that other
+    candidates would.
+    """
     count = 0
     for training in sorted(past, key=lambda p: p.as_of, reverse=True):
-        if training.promoted:
+        if training.search and training.promoted:
             break
         count += training.search
     return count
@@ -243,7 +252,10 @@ def set_course(outlook: Outlook, rules: Retraining) -> Course:
     if not outlook.ripe:
         words = f"{said}; little is new yet, and more of it may help"
         return Course(way="wait", reason=words, put_off=True)
-    if early := _too_early(outlook):
+    if _out_of_reach(outlook):
+        words = f"{said}: more than a search is expected to save ({_priced(outlook)})"
+        return Course(way="wait", reason=words)
+    if early := _too_early(outlook, max(outlook.patience, outlook.settled)):
         return Course(way="wait", reason=f"{said}; {early}")
     return Course(way="search", reason=f"{said}, though there is harm")
 
@@ -256,20 +268,32 @@ def _hindered(outlook: Outlook, found: Hindrance, searches: bool) -> Course:
         return Course(way="wait", reason=f"{found.words}; retraining.search is never")
     if outlook.trigger == NEW_LABELS:
         return Course(way="wait", reason=f"{found.words}, and nothing calls for a search")
-    if early := _too_early(outlook):
+    if early := _too_early(outlook, outlook.patience):
         return Course(way="wait", reason=f"{found.words}; {early}")
     return Course(way="search", reason=found.words)
 
 
-def _too_early(outlook: Outlook) -> str:
+def _too_early(outlook: Outlook, patience: timedelta) -> str:
     """Say how long the next search has to wait for the last; empty where it need not."""
-    wait = outlook.patience * 2**outlook.refused
+    wait = patience * 2**outlook.refused
     if outlook.age is None or outlook.age >= wait:
         return ""
     return (
         f"the last search is {format_duration(outlook.age)} old, {outlook.refused} in a row were "
         f"refused: the next may follow in {format_duration(wait - outlook.age)}"
     )
+
+
+def _out_of_reach(outlook: Outlook) -> bool:
+    """Tell whether a refresh is clearly worse than the champion, by more than a search saves.
+
+    Whatever wins a search is fitted on the rows of the refresh, and judged on those of the probe.
+    """
+    probe = outlook.probe
+    if probe is None or probe.high is None or probe.challenger is None:
+        return False
+    saved = outlook.lead * METRICS[outlook.metric].distance(probe.challenger)
+    return probe.high + saved <= 0.0
 
 
 def _harmed(outlook: Outlook) -> bool:

@@ -253,6 +253,26 @@ def calls_before(
     return len(calls), calls[0] if calls else None
 
 
+def asked_in_vain(watches: Sequence[Watch], answers: Sequence[datetime], since: datetime) -> int:
+    """Return how often new labels alone have asked after a champion was made, and had an answer.
+
+    Its successor would serve if any of these answers had been a better model. Calls that were put
+    off, or went unheard, asked nothing.
+
+    Parameters
+    ----------
+    watches
+        Of the past.
+    answers
+        As for `calls_before`.
+    since
+        The moment the champion was trained for.
+    """
+    heard = _answered(watches, answers)
+    asked = {w.as_of for w in watches if w.cause == NEW_LABELS and w.as_of > since}
+    return len(asked & heard)
+
+
 def _answered(watches: Sequence[Watch], answers: Sequence[datetime]) -> set[datetime]:
     """Return the moments of calls that had an answer: the newest call at or before each."""
     called = sorted(w.as_of for w in watches if w.called)

@@ -196,7 +196,7 @@ def test_harm_that_newer_rows_do_not_mend_is_searched_for(home: Path) -> None:
     assert "search/lead" in last_run("training").data.metrics
     assert retrain_model("plant", START + (LATER + 8) * DAY) is None
     reason = last_run("retraining").data.tags["twinloop.course_reason"]
-    assert "1 in a row were refused: the next may follow in 6d" in reason
+    assert "1 in a row were refused: the next may follow in 18d" in reason
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ def test_a_held_retraining_is_a_watch_that_says_why() -> None:
         ({}, True),
         ({"since_any": 14 * DAY}, True),
         ({"since_any": 13 * DAY}, False),
+        ({"since_training": 60 * DAY, "idle": 1, "since_any": 27 * DAY}, False),
+        ({"since_training": 60 * DAY, "idle": 1, "since_any": 28 * DAY}, True),
         ({"since_training": 13 * DAY}, False),
         ({"since_training": None}, False),
         ({"new_rows": 99}, False),

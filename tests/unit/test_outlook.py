@@ -200,11 +200,12 @@ def test_money_is_expected_as_it_was_paid_lately() -> None:
     assert expected_money(paid, search=False) is None
 
 
-def test_a_promotion_ends_the_row_of_refused_searches() -> None:
+def test_a_promoted_search_ends_the_row_of_refused_searches() -> None:
     """Refused refreshes neither count nor end it."""
     row = [past(0), past(1, promoted=True), past(2), past(3, search=False), past(4)]
     assert refused_in_a_row(row) == 2
-    assert refused_in_a_row([*row, past(5, search=False, promoted=True)]) == 0
+    assert refused_in_a_row([*row, past(5, search=False, promoted=True)]) == 2
+    assert refused_in_a_row([*row, past(5, promoted=True)]) == 0
 
 
 def test_a_recipe_is_old_after_two_windows_unless_the_workload_says() -> None:
@@ -229,3 +230,29 @@ def test_a_lead_is_over_the_champions_candidate() -> None:
     assert lead_over(board, "linear") == pytest.approx(0.1)
     assert lead_over(board, "xgboost") == 0.0
     assert lead_over(board, "forest") is None
+
+
+@pytest.mark.parametrize(("high", "way"), [(0.02, "search"), (-0.005, "search"), (-0.02, "wait")])
+def test_harm_that_no_search_can_mend_pays_for_none(high: float, way: str) -> None:
+    """What wins a search is fitted and judged on the same rows as a refresh that is clearly worse.
+
+    A search is expected to save 1 % of the error here: 0.0125.
+    """
+    worse = IDLE.model_copy(
+        update={"outcome": "keep", "challenger": 1.25, "gain": -0.05, "low": -0.1, "high": high}
+    )
+    course = set_course(outlook(worse), RULES)
+    assert course.way == way
+    assert ("more than a search is expected to save (1.0%" in course.reason) is (way == "wait")
+    assert not course.put_off
+
+
+@pytest.mark.parametrize(
+    ("age", "refused", "way"), [(59, 0, "wait"), (60, 0, "search"), (119, 1, "wait")]
+)
+def test_what_a_search_found_is_settled_for_a_while(age: int, refused: int, way: str) -> None:
+    """Harm alone is no reason to choose again on nearly the same rows; no refresh at all is one."""
+    parts = {"age": age * DAY, "refused": refused, "settled": 60 * DAY}
+    assert set_course(outlook(IDLE, **parts), RULES).way == way
+    lasting = Hindrance(words="classes were a, b", lasting=True)
+    assert set_course(outlook(None, hindrance=lasting, **parts), RULES).way == "search"

@@ -15,7 +15,7 @@ from tasks.settings import load_workload
 from tasks.tracking import TrackedRun, tracked_run
 from tests.windows import version
 from twinloop.budget_keys import Budgets
-from twinloop.decision import Decision
+from twinloop.decision import NEW_LABELS, Decision
 from twinloop.logplan import Metric, Tag
 from twinloop.outlookplan import ANSWERED
 from twinloop.watches import Watch
@@ -62,7 +62,7 @@ def test_a_retraining_that_found_nothing_to_do_is_an_answer(home: Path) -> None:
         load_workload("bikes"),
         Decision(action="retrain", reasons=("x drifted",), features=(), cause="drift: x"),
     )
-    known: dict[str, Any] = {"version": "1", "until": None}
+    known: dict[str, Any] = {"version": "1", "until": None, "trained_at": NOW - 9 * DAY}
     champion = ServedVersion.model_construct(**known)
     past = tuple(
         Watch(as_of=NOW - d * DAY, action="retrain", cause="drift: x", version="1") for d in (3, 2)
@@ -90,6 +90,22 @@ def test_a_retraining_that_found_nothing_to_do_is_an_answer(home: Path) -> None:
     assert calls() == 1
     answer(2, "yes")
     assert calls() == 2
+
+
+def test_asks_in_vain_are_counted_from_the_champion_on(home: Path) -> None:
+    """New labels that asked before it was made led to it, or to one before; later ones to none."""
+    spec = load_workload("bikes")
+    fine = Decision(action="fine", reasons=("as promised",), features=())
+    past = tuple(Watch(as_of=NOW - d * DAY, action="fine", cause=NEW_LABELS) for d in (9, 6, 3))
+    for day in (9, 6, 3):
+        with tracked_run(spec, "retraining", window=None, as_of=NOW - day * DAY) as run:
+            run.log([Tag(ANSWERED, "yes")])
+    known: dict[str, Any] = {"version": "1", "until": None}
+    idle = []
+    for day in (10, 9, 4, 3):
+        champion = ServedVersion.model_construct(**known, trained_at=NOW - day * DAY)
+        idle.append(circumstances(spec, champion, fine, past, now()).idle)
+    assert idle == [3, 2, 1, 0]
 
 
 def test_a_budget_that_is_spent_is_named(home: Path) -> None:

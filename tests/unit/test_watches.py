@@ -10,6 +10,7 @@ from twinloop.estimate import Estimate
 from twinloop.harm import Harm, Period
 from twinloop.watches import (
     Watch,
+    asked_in_vain,
     calls_before,
     loss_names,
     missed_lately,
@@ -221,3 +222,26 @@ def test_drift_of_the_same_columns_is_the_same_cause() -> None:
     assert calls_before(past, "drift: x", trained, "1")[0] == 1
     assert calls_before(past, "drift: x, z", trained, "1")[0] == 0
     assert calls_before(past, "drift: x", trained, "2")[0] == 0
+
+
+def test_only_new_labels_with_an_answer_asked_in_vain() -> None:
+    """Harm is no ask, what was put off asked nothing, and what led to the champion was not vain."""
+    past = [
+        Watch(as_of=NOW - day * DAY, action=action, cause=cause)
+        for day, action, cause in (
+            (60, "fine", NEW_LABELS),
+            (40, "fine", NEW_LABELS),
+            (30, "retrain", "labels"),
+            (20, "fine", NEW_LABELS),
+            (10, "fine", NEW_LABELS),
+        )
+    ]
+    answers = [NOW - day * DAY for day in (60, 40, 30, 10)]
+    made = {day: NOW - day * DAY for day in (70, 60, 40, 10)}
+    assert {day: asked_in_vain(past, answers, at) for day, at in made.items()} == {
+        70: 3,
+        60: 2,
+        40: 1,
+        10: 0,
+    }
+    assert asked_in_vain((), answers, NOW - 70 * DAY) == 0

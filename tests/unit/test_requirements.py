@@ -1,0 +1,48 @@
+"""Requirements: pins are read once, and MLflow looks up nothing but what is none of them."""
+
+import logging
+from typing import Any
+
+import pytest
+from mlflow.utils import environment
+
+from tasks.requirements import is_installed, pinned, spare_pins
+
+# Where a model's requirements are looked at on their way to MLflow; it has no types.
+process: Any = environment._process_pip_requirements
+
+
+def test_mlflow_is_spared_pins_and_warns_of_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However often it is told: what was read off this machine is not looked up there again."""
+    looked: list[list[str]] = []
+    name = "warn_dependency_requirement_mismatches"
+    monkeypatch.setattr(environment, name, looked.append)
+    pins = pinned(["numpy", "mlflow"])
+    for _ in range(2):
+        spare_pins(pins)
+    assert process([], pins)[1] == pins
+    assert looked == []
+    process([], [*pins, "nothing-like-it==1.0"])
+    assert looked == [["nothing-like-it==1.0"]]
+
+
+def test_what_is_not_met_here_is_still_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """By MLflow itself, as it has been."""
+    pins = pinned(["numpy"])
+    spare_pins(pins)
+    logger = logging.getLogger("mlflow")
+    propagates, logger.propagate = logger.propagate, True
+    try:
+        with caplog.at_level(logging.WARNING, "mlflow"):
+            process([], [*pins, "packaging==0.1"])
+    finally:
+        logger.propagate = propagates
+    assert "packaging" in caplog.text
+
+
+def test_a_distribution_is_there_or_not() -> None:
+    """As installed."""
+    assert is_installed("mlflow")
+    assert not is_installed("nothing-like-it")
