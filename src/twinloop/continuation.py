@@ -168,7 +168,9 @@ def grow(
         pd.DataFrame(X, columns=names, copy=False), y, weight=weight, nthread=problem.threads
     )
     params = boosting_params(problem) | {"eta": made.rate}
-    grown = xgb.train(params, rows, made.trees, xgb_model=ancestor.predictor.model)
+    # As it is read from its file: one that was fitted here would bring its random numbers along.
+    content = ancestor.predictor.model.save_raw("ubj")
+    grown = xgb.train(params, rows, made.trees, xgb_model=xgb.Booster(model_file=content))
     return replace(ancestor.predictor, model=grown)
 
 
