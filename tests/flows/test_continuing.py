@@ -1,6 +1,7 @@
 """After a break a refresh grows the champion's trees on, and what comes of it is a version."""
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from flows.reproduce_model import reproduce_model
 from flows.retrain_model import retrain_model
 from flows.train_model import train_model
+from tasks.engines import engines_off
 from tasks.registry import find_version, load_version
 from tasks.settings import load_workload
 from tasks.tracking import client
@@ -37,7 +39,12 @@ monitoring: {{labels_after: 0d}}
 retraining: {{histories: own, jury: null{rules}}}
 """
 
-pytestmark = pytest.mark.usefixtures("prefect")
+
+@pytest.fixture(autouse=True)
+def _plain() -> Iterator[None]:
+    """Call flows as the functions they are: the same steps, and no server to tell of them."""
+    with engines_off():
+        yield
 
 
 def mill(home: Path, candidate: str = "xgboost", rules: str = "") -> pd.DataFrame:
