@@ -147,7 +147,7 @@ def compare_histories(
                     return []
                 continue
             made = aged(recipe, option)
-            ask = partial(_ask, rows, made, threads)
+            ask = partial(row_losses, rows, made, threads)
             answers = list(pool.map(ask, parts, [valid for _, valid in asked]))
             losses = np.concatenate([loss for loss, _ in answers])
             own = losses if own is None else own
@@ -157,7 +157,7 @@ def compare_histories(
     return found
 
 
-def _ask(
+def row_losses(
     rows: LabelledRows, recipe: Recipe, threads: int, train: np.ndarray, valid: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """Return the losses of validation rows, and the CPU seconds that it took to know them."""

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from tasks.bookkeeping import read_bounds
 from tasks.budgeting import tell_over
 from tasks.choosing import choose_history
+from tasks.continuing import choose_making
 from tasks.earlier import earlier_runs
 from tasks.metering import step
 from tasks.refreshing import Refresh, made_by, prepare_refresh, probation, probe_refresh
@@ -73,7 +74,8 @@ def decide_course(
         found = prepared
     else:
         run.rows = prepared.snapshot.rows
-        found = probe_refresh(prepared)
+        refresh = choose_making(workload, prepared, run)
+        found = probe_refresh(refresh)
     past = past_trainings(workload, as_of, run)
     outlook = _outlook(workload, champion, refresh, found, past, as_of)
     outlook = outlook.model_copy(update={"trigger": trigger})

@@ -17,6 +17,7 @@ from tasks.provenance import recall
 from tasks.registry import ServedVersion, load_version
 from tasks.settings import threads_for
 from tasks.validating import open_study
+from twinloop.continuation import continuation_words, plain_recipe, refitted_result
 from twinloop.contract import check_rows
 from twinloop.errors import ColumnError, EmptyWindowError, TargetError
 from twinloop.outlook import Hindrance
@@ -25,7 +26,6 @@ from twinloop.refresh import (
     History,
     aged,
     aged_result,
-    main_recipe,
     refresh_holdout,
     refresh_words,
     refresh_workload,
@@ -108,7 +108,10 @@ class Refresh(Frozen):
     @property
     def words(self) -> str:
         """Say what it is."""
-        return refresh_words(self.champion.version, self.history)
+        words, recipe = refresh_words(self.champion.version, self.history), self.like.recipe
+        if recipe is None or recipe.continues is None:
+            return words
+        return f"{words}, continued by {continuation_words(recipe.continues)}"
 
     @model_serializer
     def _told(self) -> str:
@@ -132,8 +135,9 @@ def made_by(workload: Workload, champion: ServedVersion) -> Made | Hindrance:
         words = f"the record of what {champion.label} was made by cannot be read"
         return Hindrance(words=words, lasting=True)
     predictor = load_version(champion, workload.trusted).scorer.predictor
-    recipe = aged(main_recipe(found.winner, predictor), History(span=None), found.history)
-    return Made(winner=found.winner, recipe=recipe, history=found.history)
+    winner, recipe = refitted_result(found.winner), plain_recipe(found.winner, predictor)
+    recipe = aged(recipe, History(span=None), found.history)
+    return Made(winner=winner, recipe=recipe, history=found.history)
 
 
 def probation(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tasks.ancestors import load_ancestor
 from tasks.ensembling import cross_validate_again
 from tasks.fitting import fit_model
 from tasks.metering import step
@@ -28,6 +29,8 @@ def fit_again(
     registered = registered_files(version)
     # Rows of earlier holdouts, there to judge by; nothing that is fitted.
     registered.pop(serving.JURY, None)
+    if winner.recipe is not None and winner.recipe.continues is not None:
+        load_ancestor(spec, winner.recipe.continues)  # before the folds are paid for
     cross_validate_again(spec, snapshot, winner, work, threads=winner.threads or None)
     fitted = fit_model(spec, snapshot, winner, work, threads=provenance.threads)
     # Versions of before gauges have none.

@@ -21,6 +21,7 @@ from tasks.tracking import TrackedRun, tracked_run
 from tasks.trials import writing_trials
 from tasks.validating import Study, open_study, search_folds, share_cores, try_candidate
 from twinloop.choice import choose
+from twinloop.continuation import refitted
 from twinloop.recipe import Recipe
 from twinloop.results import Leaderboard, rank
 from twinloop.search_space import (
@@ -209,4 +210,4 @@ def _champions(champion: ServedVersion | None, candidate: TunableName) -> Recipe
         recipe = Recipe.model_validate_json(champion.recipe)
     except ValidationError:
         return None  # of a later release, which knows more
-    return recipe if recipe.candidate == candidate else None
+    return refitted(recipe) if recipe.candidate == candidate else None

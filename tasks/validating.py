@@ -14,6 +14,7 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from tasks import storage
+from tasks.ancestors import with_ancestors
 from tasks.budgeting import is_spent
 from tasks.calibrating import temper_folds
 from tasks.engines import threads as task_threads
@@ -26,6 +27,7 @@ from tasks.settings import settings
 from tasks.showing import progress
 from tasks.tracking import TrackedRun, tracked_run
 from twinloop.choice import choose
+from twinloop.continuation import refitted
 from twinloop.costs import bill
 from twinloop.digest import row_hashes
 from twinloop.evaluation import METRICS
@@ -72,7 +74,7 @@ def _study(snapshot_json: str, workload_json: str) -> Study:
     target = learn_target(table, workload)
     split = split_table(table, target, workload)
     rows = label_rows(table, snapshot.contract, target, workload, split, own_estimators(workload))
-    return Study(table, target, split, rows)
+    return Study(table, target, split, with_ancestors(rows, workload))
 
 
 def folds_of(workload: Workload, snapshot: Snapshot, share: float) -> Split:
@@ -227,7 +229,9 @@ def cross_validate(
     folder.mkdir(parents=True, exist_ok=True)
     with threadpool_limits(threads), task_threads(workers) as runner:
         given: dict[str, Any] = {"workload": workload, "snapshot": snapshot, "name": name}
-        given |= {"share": share, "threads": threads, "folder": folder, "recipe": recipe}
+        # The rows of most folds are known to what a recipe continues: they are those of a refit.
+        fitted = refitted(recipe)
+        given |= {"share": share, "threads": threads, "folder": folder, "recipe": fitted}
         futures = [runner.submit(validate_fold, given | {"number": i}) for i in range(len(folds))]
         done: list[FoldResult] = []
         for future in futures:

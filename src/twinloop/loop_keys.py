@@ -104,6 +104,11 @@ class Retraining(Frozen):
         description="auto: how far back a refresh reaches is chosen on the newest labelled rows; "
         "own: training.window",
     )
+    continuing: bool = Field(
+        True,
+        description="Whether a refresh of XGBoost may grow the champion's trees on, where that "
+        "does better than fitting them anew",
+    )
 
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -12,6 +12,26 @@ from twinloop.vocabulary import AnyCandidate, Frozen
 EXTRA_TREES = "extra_trees"
 
 
+class Continues(Frozen):
+    """What a boosted model was grown on from, and how (see `twinloop.continuation`).
+
+    Attributes
+    ----------
+    version, digest
+        Number of the ancestor, and SHA-256 over its files.
+    trees, rate
+        How many trees were added to it, and by how much each counts.
+    recent
+        How far back from the newest row those reach that the new trees have learned from.
+    """
+
+    version: str
+    digest: str
+    trees: int = Field(ge=1)
+    rate: float = Field(gt=0)
+    recent: timedelta
+
+
 class Recipe(Frozen):
     """Settings of an estimator, and how much older rows are worth to it.
 
@@ -27,6 +47,8 @@ class Recipe(Frozen):
         Rows further back than this from the newest are not fitted; None: all that there are.
     rounds
         How many trees a booster grows; None: as many as do good, which takes a second fit to know.
+    continues
+        What was grown on in place of a fit, by these settings; None: nothing, it is fitted.
     """
 
     candidate: AnyCandidate
@@ -34,6 +56,7 @@ class Recipe(Frozen):
     half_life: timedelta | None = None
     recent: timedelta | None = None
     rounds: int | None = Field(None, ge=1)
+    continues: Continues | None = None
 
     def newest(self, chosen: np.ndarray, times: np.ndarray | None) -> np.ndarray:
         """Return the rows that are recent enough.
@@ -45,7 +68,8 @@ class Recipe(Frozen):
         times : np.ndarray of int64, shape (n_rows,), or None
             Of all rows, microseconds since 1970; None: all of them are kept.
         """
-        if self.recent is None or times is None or len(chosen) == 0:
+        recent = self.recent if self.continues is None else self.continues.recent
+        if recent is None or times is None or len(chosen) == 0:
             return chosen
-        first = times[chosen].max() - self.recent // timedelta(microseconds=1)
+        first = times[chosen].max() - recent // timedelta(microseconds=1)
         return chosen[times[chosen] >= first]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import get_args
 
+from twinloop.continuation import continuation_words
 from twinloop.costs import Quantities, Usage
 from twinloop.logplan import LogItem, Metric, Param, Plot, Table, Tag, Text, plan_costs
 from twinloop.loop_keys import Prices
@@ -62,7 +63,11 @@ def recipe_words(recipe: Recipe | None) -> dict[str, str]:
     spans = {"half_life": recipe.half_life, "recent": recipe.recent}
     words = {name: f"{value:.6g}" for name, value in recipe.params.items()}
     words |= {} if recipe.rounds is None else {"rounds": str(recipe.rounds)}
-    return words | {name: format_duration(s) for name, s in spans.items() if s is not None}
+    words |= {name: format_duration(s) for name, s in spans.items() if s is not None}
+    if recipe.continues is not None:
+        made = f"version {recipe.continues.version} by {continuation_words(recipe.continues)}"
+        words["continues"] = made
+    return words
 
 
 def plan_recipe(recipe: Recipe | None) -> Iterator[LogItem]:

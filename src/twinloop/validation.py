@@ -1,7 +1,7 @@
 """Validation: candidates fitted on some rows and held to others, the table encoded but once."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from twinloop.boosting import EDGE_ROWS, evenly
 from twinloop.candidates import fit_candidate
+from twinloop.continuation import grow
 from twinloop.contract import Contract
 from twinloop.edges import bin_edges, with_levels
 from twinloop.encoding import SharedMatrix, share
 from twinloop.evaluation import METRICS
 from twinloop.problem import Make, Problem, Rows
-from twinloop.recipe import Recipe
+from twinloop.recipe import Continues, Recipe
 from twinloop.results import FoldScore
 from twinloop.scorer import Predictions, Scorer, Target, refuse_unloadable
 from twinloop.splitting import Split
@@ -44,6 +45,8 @@ class LabelledRows:
         None: each fold finds its own.
     own
         The user's own estimators, by name.
+    ancestor
+        Finds the model that a recipe continues; None: none is to be continued.
     """
 
     matrix: SharedMatrix
@@ -53,6 +56,7 @@ class LabelledRows:
     about: Rows
     edges: np.ndarray | None = None
     own: Mapping[str, Make] | None = None
+    ancestor: Callable[[Continues], Scorer] | None = None
 
 
 def times_of(table: pa.Table, workload: Workload) -> np.ndarray | None:
@@ -140,7 +144,8 @@ def fit_rows(
     rounds
         How many trees XGBoost grows; None: as the recipe says, else as many as do good.
     recipe
-        Settings, and which rows count how much; None: as shipped, and as the workload says.
+        Settings, and which rows count how much; None: as shipped, and as the workload says. One
+        that continues a model grows it on, by its own encoding.
 
     Raises
     ------
@@ -150,8 +155,13 @@ def fit_rows(
     recipe = recipe or Recipe(candidate=name)
     name = recipe.candidate
     chosen = np.arange(len(rows.y)) if train is None else train
+    made, ancestor = recipe.continues, None
+    if made is not None:
+        if rows.ancestor is None:
+            raise ValueError(f"these rows cannot find version {made.version}, to be continued")
+        ancestor = rows.ancestor(made)
     # Of all rows: an ensemble's members, whose recipes may differ, share their encoding.
-    encoding = rows.matrix.fit(chosen)
+    encoding = ancestor.encoding if ancestor else rows.matrix.fit(chosen)
     chosen = recipe.newest(chosen, rows.about.times)
     levels = {i: f.n_levels for i, f in enumerate(encoding.features) if f.how == "category"}
     edges = None if rows.edges is None else with_levels(rows.edges, levels)
@@ -170,6 +180,9 @@ def fit_rows(
     y = rows.y[chosen]
     about = _about(rows, chosen, problem.n_classes, recipe)
     X = rows.matrix.encode(chosen, encoding)
+    if made is not None and ancestor is not None:
+        grown = grow(ancestor, made, X, target.learned(y), about.weight, problem)
+        return Scorer(encoding, grown, target)
     predictor = fit_candidate(name, X, target.learned(y), encoding, problem, about, rows.own)
     if name in (rows.own or {}):
         # Now, not when it has won.

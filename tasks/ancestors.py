@@ -1,0 +1,47 @@
+"""Ancestors: the registered versions that continued ones were grown from."""
+
+from dataclasses import replace
+from functools import partial
+
+from tasks.registry import find_version, load_version
+from twinloop.errors import RegistryError, ReproductionError
+from twinloop.recipe import Continues
+from twinloop.scorer import Scorer
+from twinloop.validation import LabelledRows
+from twinloop.workload import Workload
+
+
+def with_ancestors(rows: LabelledRows, workload: Workload) -> LabelledRows:
+    """Return rows that know where to find the model a recipe continues."""
+    return replace(rows, ancestor=partial(load_ancestor, workload))
+
+
+def load_ancestor(workload: Workload, made: Continues) -> Scorer:
+    """Load the version that is continued, and see that it is the one it was then.
+
+    Parameters
+    ----------
+    workload
+        Whose version.
+    made
+        Names it, and the digest of its files.
+
+    Raises
+    ------
+    ReproductionError
+        If it is gone, its files are, or they are others than those that were continued.
+    """
+    what = f"what continues version {made.version} of {workload.id} cannot be fitted without it"
+    try:
+        version = find_version(workload, made.version)
+        if version.digest != made.digest:
+            raise ReproductionError(
+                f"{what}: that version now has digest {version.digest[:16]}, it was "
+                f"{made.digest[:16]} then.",
+                "Restore the registry it was trained with, or train anew.",
+            )
+        return load_version(version, workload.trusted).scorer
+    except RegistryError as err:
+        raise ReproductionError(
+            f"{what}: {err.message}", "Restore that version, or train anew."
+        ) from err
