@@ -25,6 +25,7 @@ there are few repeats.
 import argparse
 import sys
 from collections import defaultdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ WATCHED, SIZE = 3, 10_000
 KINDS = ("shift", "scale", "missing", "stuck", "new")
 HIDDEN = "shuffled"
 LATEST = 8
+WEEK = timedelta(days=7)
 RULES = Monitoring()
 
 
@@ -88,6 +90,7 @@ def _check(
         alpha=RULES.alpha,
         min_effect=RULES.min_effect,
         ahead=window - world.PAST + 1.0,
+        span=WEEK,
     )
 
 
