@@ -223,9 +223,11 @@ def _p_of_column(
     sizes = sizes if len(sizes) else then.sum()[None]
     old = scores.of(before if len(before) else then[None])
     new = scores.of(now[None])
+    # Where a quantity goes far, it is squeezed at the ends of its ranks: place bends all but means.
+    led = None if is_coded or old.shape[1] < 2 else slice(1, old.shape[1])
     if len(past):
         old, new = np.hstack([old, means[:-1]]), np.hstack([new, means[-1:]])
-    p = ordinary.p_values(old, sizes, new[0], float(now.sum()), ahead, span)
+    p = ordinary.p_values(old, sizes, new[0], float(now.sum()), ahead, span, led)
     return float(min(1.0, p.min() * len(p))) if len(p) else 1.0
 
 
