@@ -288,13 +288,14 @@ def _reference(
     profiles = [counted.profile(at == i) for i in np.unique(at)]
     windows, sample, separations = sample_windows(profiles, weights)
     until = None if times is None else int(times.max())
+    gapless = times is not None and len(windows) == int(at.max()) + 1
     windows = with_quarantined(
         windows,
         snapshot.quarantined,
         snapshot.rows,
         snapshot.bad_days,
         # Windows without rows have no profile; where there are some, days tell no window.
-        until if len(windows) == at.max() + 1 else None,
+        until if gapless else None,
         _span(workload),
     )
     return Reference(
@@ -305,6 +306,7 @@ def _reference(
         sample=sample,
         separations=separations,
         quarantine=True,
+        gapless=gapless,
         importance=weights,
         loss=watched_metric(workload.metric).name,
         losses=tuple(float(v) for v in losses),

@@ -78,6 +78,7 @@ def check_drift(
         alpha=workload.monitoring.alpha,
         min_effect=workload.monitoring.min_effect,
         ahead=windows_ahead(loaded.reference, window),
+        span=None if window is None else window.end - window.start,
     )
     past = past_watches(workload, as_of, run)
     labelled = find_labels(workload, label_window(workload, as_of), champion)

@@ -19,9 +19,11 @@ else:
     from drift import world
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "twinloop" / "drift"
+# What to install, step by step. NannyML asks for any pandas, and imports a package that it does not
+# ask for; all at once sends pip back and forth for longer than ten minutes.
 PINS = {
-    "evidently": ["evidently==0.7.23", "pandas<3", "numpy<2.3"],
-    "nannyml": ["nannyml==0.13.1"],
+    "evidently": (["evidently==0.7.23", "pandas<3", "numpy<2.3"],),
+    "nannyml": (["nannyml==0.13.1"], ["pandas<3", "numpy<2.3", "statsmodels"]),
 }
 _HERE = Path(__file__).parent
 _CHUNKS = 5  # of the past, whose rows stand for the training's
@@ -35,10 +37,11 @@ def environment(name: str, cache: Path) -> Path | None:
         return python
     frame.show(f"making the environment of {name} in {folder}")
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-    install = [str(python), "-m", "pip", "install", "-q", *PINS[name]]
-    if subprocess.run(install, check=False, capture_output=True).returncode:
-        frame.show(f"{name} cannot be installed here: {' '.join(PINS[name])}")
-        return None
+    for packages in PINS[name]:
+        install = [str(python), "-m", "pip", "install", "-q", "--prefer-binary", *packages]
+        if subprocess.run(install, check=False, capture_output=True).returncode:
+            frame.show(f"{name} cannot be installed here: {' '.join(packages)}")
+            return None
     ready.touch()
     return python
 

@@ -270,6 +270,7 @@ def reference_of(world: World, binning: Binning, rows: int, rng: np.random.Gener
         losses=(),
         sample=sample,
         separations=separations,
+        gapless=True,
     )
 
 

@@ -59,6 +59,7 @@ def compare_profiles(
     alpha: float,
     min_effect: float,
     ahead: float = 1.0,
+    span: timedelta | None = None,
 ) -> tuple[FeatureDrift, ...]:
     """Compare a window with what the model was trained on: every column, and all of them together.
 
@@ -77,6 +78,8 @@ def compare_profiles(
         Smallest distance that counts.
     ahead
         How many windows after the newest one of the training rows this one is.
+    span
+        Length of a window, by which cycles of the calendar are known; None where rows have no time.
 
     Returns
     -------
@@ -84,6 +87,7 @@ def compare_profiles(
         By distance, the largest first; empty where there are too few rows to compare with windows
         of the past.
     """
+    span = span if reference.gapless else None
     sizes = np.array([w.rows for w in reference.windows][::-1], np.float64)
     typical = float(np.median(sizes)) if len(sizes) else 0.0
     if current.rows == 0 or current.rows < _ENOUGH * typical:
@@ -95,13 +99,13 @@ def compare_profiles(
         past = past.reshape(-1, len(then))
         is_coded = not reference.binning.columns[i].edges
         means = _means(reference, current, i)
-        p_raw.append(_p_of_column(then, past, sizes, now, is_coded, ahead, means))
+        p_raw.append(_p_of_column(then, past, sizes, now, is_coded, ahead, span, means))
         effects.append(effect(then, now))
     outputs = len(current.columns) - len(reference.importance)
     checked = [c.name for c in current.columns]
     importance = [*reference.importance, *[1.0] * outputs]
     for name, weight, found in (
-        (TOGETHER, 1.0, _together(reference, current, ahead)),
+        (TOGETHER, 1.0, _together(reference, current, ahead, span)),
         (QUARANTINE, 0.0, _quarantined(reference, current)),
     ):
         if found is not None:
@@ -124,7 +128,9 @@ def compare_profiles(
     return tuple(sorted(features, key=lambda f: -f.distance))
 
 
-def _together(reference: Reference, current: Profile, ahead: float) -> tuple[float, Effect] | None:
+def _together(
+    reference: Reference, current: Profile, ahead: float, span: timedelta | None
+) -> tuple[float, Effect] | None:
     """Tell whether rows of the window are told from those of the past better than past windows'."""
     areas = np.array(reference.separations[::-1])
     rows, then = current.sample.codes(), reference.sample.codes()
@@ -136,7 +142,7 @@ def _together(reference: Reference, current: Profile, ahead: float) -> tuple[flo
     # as the classifier is fitted on other parts of the same rows.
     unit = np.sqrt(6 / (1 + len(rows) / len(then)))
     p = ordinary.p_values(
-        unit * areas[:, None], sizes, np.array([unit * area]), float(len(rows)), ahead
+        unit * areas[:, None], sizes, np.array([unit * area]), float(len(rows)), ahead, span
     )
     usual = float(areas.mean())
     wide = _WIDTH * float(areas.std(ddof=1))
@@ -199,6 +205,7 @@ def _p_of_column(
     now: np.ndarray,
     is_coded: bool,
     ahead: float,
+    span: timedelta | None,
     means: np.ndarray,
 ) -> float:
     """Return the smallest p-value of a column's scores, times how many there are (Bonferroni)."""
@@ -216,9 +223,11 @@ def _p_of_column(
     sizes = sizes if len(sizes) else then.sum()[None]
     old = scores.of(before if len(before) else then[None])
     new = scores.of(now[None])
+    # Where a quantity goes far, it is squeezed at the ends of its ranks: place bends all but means.
+    led = None if is_coded or old.shape[1] < 2 else slice(1, old.shape[1])
     if len(past):
         old, new = np.hstack([old, means[:-1]]), np.hstack([new, means[-1:]])
-    p = ordinary.p_values(old, sizes, new[0], float(now.sum()), ahead)
+    p = ordinary.p_values(old, sizes, new[0], float(now.sum()), ahead, span, led)
     return float(min(1.0, p.min() * len(p))) if len(p) else 1.0
 
 

@@ -261,6 +261,8 @@ class Reference(Frozen):
     quarantine
         Whether the windows tell how many rows beside theirs broke the contract; those of older
         releases do not.
+    gapless
+        Whether the windows follow one another, none left out: only then they tell of cycles.
     """
 
     binning: Binning
@@ -273,6 +275,7 @@ class Reference(Frozen):
     sample: Sample = Sample()
     separations: tuple[float, ...] = ()
     quarantine: bool = False
+    gapless: bool = False
 
     @property
     def used(self) -> np.ndarray:

@@ -392,3 +392,26 @@ def test_windows_ahead_are_counted_from_the_training_rows() -> None:
         assert windows_ahead(known, window) == pytest.approx(weeks)
         assert windows_ahead(reference(), window) == 1.0
     assert windows_ahead(known, None) == 1.0
+
+
+def test_a_cycle_of_the_calendar_counts_where_no_window_is_left_out() -> None:
+    """Weeks that go along with the month: what is off by half of that is found, gaps hide it."""
+    draw = np.random.default_rng(0)
+    heights = np.sin(2 * np.pi * np.arange(27) / (365.25 / 12 / 7)) + draw.normal(0, 0.02, 27)
+    known = reference()
+    counted = [known.binning.count(*rows(i, 3000, h)) for i, h in enumerate(heights[:26])]
+    whole = combine(counted, known.binning)
+    known = known.model_copy(
+        update={"whole": whole, "windows": tuple(counted[::-1]), "gapless": True}
+    )
+    ordinary = known.binning.count(*rows(26, 3000, heights[26]))
+    off = known.binning.count(*rows(26, 3000, heights[26] - 0.7))
+
+    def drifted(known: Reference, current: Profile, span: timedelta | None) -> set[str]:
+        found = compare_profiles(known, current, alpha=0.01, min_effect=0.03, span=span)
+        return {f.column for f in found if f.drifted}
+
+    week, gaps = timedelta(days=7), known.model_copy(update={"gapless": False})
+    assert drifted(known, ordinary, week) == set()
+    assert drifted(known, off, week) == {"n", "prediction"}
+    assert drifted(known, off, None) == drifted(gaps, off, week) == set()

@@ -84,3 +84,42 @@ def test_what_lies_beyond_is_measured_from_where_a_trend_may_lead() -> None:
     for now in (-1.4, 3.4):
         wanted = 2 * stats.t.sf(2.0, 23)
         assert _p_beyond(past, np.array([now]), variance, 23) == pytest.approx(wanted)
+
+
+def followed(ahead: int, off: float) -> tuple[float, float]:
+    """Return p-values of a number that is the square of one with a trend, and moved by so much.
+
+    By itself, and as one that follows.
+    """
+    place = np.linspace(-0.3, 0.3, 26)
+    place = np.append(place, place[-1] + ahead * (place[1] - place[0]))
+    place += noise(27, seed=4, spread=0.03)
+    both = np.column_stack([place, place**2 + noise(27, seed=5, spread=0.003)])
+    both[-1, 1] += off
+    sizes = np.full(26, 1e5)
+    alone, led = (
+        p_values(both[:-1], sizes, both[-1], 1e5, ahead, led=which)[1]
+        for which in (None, slice(1, 2))
+    )
+    return float(alone), float(led)
+
+
+def test_what_another_number_bends_is_judged_by_what_is_left() -> None:
+    """A trend of the place, squared, runs away; that follows from the place and is no surprise."""
+    alone, led = followed(7, 0.0)
+    assert alone < 1e-3
+    assert led > 0.01
+
+
+def test_what_follows_may_still_surprise() -> None:
+    """What the place does not explain is seen, although it is within what the past went."""
+    alone, led = followed(1, -0.06)
+    assert led < 1e-4 < alone
+
+
+def test_what_does_not_follow_is_judged_as_ever() -> None:
+    """A number of its own has the p-value that it has alone, and so has the one that leads."""
+    past, now, sizes = np.column_stack([noise(26, 6), noise(26, 7)]), np.array([0.3, 0.3]), 1000.0
+    alone = p_values(past, np.full(26, sizes), now, sizes)
+    led = p_values(past, np.full(26, sizes), now, sizes, led=slice(1, 2))
+    np.testing.assert_allclose(led, alone)
