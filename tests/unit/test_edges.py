@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from twinloop.candidates import fit_candidate
+from twinloop import boosting
+from twinloop.candidates import Predictor, fit_candidate
 from twinloop.edges import bin_edges, with_levels
 from twinloop.encoding import Encoding, Feature
 from twinloop.problem import Problem
@@ -67,3 +68,38 @@ def test_trees_are_those_of_all_rows(n_values: int) -> None:
         for edges in (None, bin_edges(X))
     )
     np.testing.assert_array_equal(plain, shared)
+
+
+def _grown(X: np.ndarray, y: np.ndarray, edges: np.ndarray | None = None) -> Predictor:
+    encoding = Encoding(
+        features=tuple(Feature(name=f"f{i}", source=f"f{i}", how="number") for i in range(len(X.T)))
+    )
+    problem = Problem("regression", 0, "rmse", 0, 1, edges, rounds=30)
+    return fit_candidate("xgboost", X, y, encoding, problem)
+
+
+def test_few_edges_of_quantities_predict_as_well_as_all_values() -> None:
+    """The error on rows that neither saw differs by less than 1 %."""
+    draw = np.random.default_rng(5)
+    X = draw.normal(size=(8000, 4)).astype(np.float32)
+    X[draw.random(X.shape) < 0.02] = np.nan
+    y = np.nan_to_num(X[:, 0]) + np.nan_to_num(X[:, 1]) + draw.normal(size=8000)
+    learn, held = slice(0, 6000), slice(6000, None)
+    own, shared = (
+        float(np.sqrt(np.mean((_grown(X[learn], y[learn], e).predict(X[held]) - y[held]) ** 2)))
+        for e in (None, bin_edges(X[learn][::3]))
+    )
+    assert shared == pytest.approx(own, rel=0.01)
+
+
+def test_a_model_is_the_same_however_its_rows_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few cells are read as an array, many as a frame, without names: to the bit the same trees."""
+    draw = np.random.default_rng(6)
+    X = draw.normal(size=(3000, 3)).astype(np.float32)
+    X[draw.random(X.shape) < 0.05] = np.nan
+    y = np.nansum(X, axis=1)
+    models = []
+    for few in (0, X.size):
+        monkeypatch.setattr(boosting, "_FEW_CELLS", few)
+        models.append(bytes(_grown(X, y).model.save_raw("json")))
+    assert models[0] == models[1]
