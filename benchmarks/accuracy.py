@@ -10,7 +10,8 @@ how far another draw of the training rows might have; ``--draws`` tells that.
 Twinloop runs as its users run it: `train_model` from the source to a registered version, its
 budget the one of ``training.budget``. The others run in an environment of their own, made once in
 the cache folder. Results are kept there too, one folder a table, system and budget; ``--fresh``
-measures anew.
+measures anew. A system that fails on a table is named and the others go on; a table on which
+Twinloop or all others fail counts for nobody, and the command ends with status 1.
 
     python benchmarks/accuracy.py --budget 60 --sets diabetes,digits
     python benchmarks/accuracy.py rentals.csv --target cnt --ignore casual,registered
@@ -25,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from rich.markup import escape
 
 from twinloop.evaluation import METRICS
 from twinloop.paired import Pairing
@@ -59,8 +62,12 @@ TRAINING: dict[str, Any] = {
 # The share of the budget that tuning may take, and of what.
 TUNING_SHARE, TUNED = 0.5, ["xgboost", "boosting"]
 CONFIDENCE = 0.975  # one-sided: intervals of 95 %
-# A system that overruns its budget this much is stopped.
-_PATIENCE = 10
+# A system that takes so many times its budget, and starting up besides, is stopped.
+_PATIENCE, _START_SECONDS = 10, 120
+
+
+class FailedError(Exception):
+    """A system made nothing of a table."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +102,33 @@ def main() -> int:
     ignore = tuple(c for c in asked.ignore.split(",") if c)
     given = [sets.given_set(p, asked.target, asked.time, asked.task, ignore) for p in asked.tables]
     workloads = [*(known[name] for name in names), *given]
-    figures = []
+    figures, failed = [], 0
+    if asked.systems:
+        _environment(asked.cache)
     for budget in asked.budget:
         tuning = {"candidates": TUNED, "minutes": TUNING_SHARE * budget / 60}
         training = TRAINING | {"tuning": tuning} | json.loads(asked.training)
         frame.show(f"[bold]{budget} s, {asked.cores} cores[/]")
         verdicts = [
-            _measure(w, seed, budget, training, asked)
+            _try_to_measure(w, seed, budget, training, asked)
             for w in workloads
             for seed in (range(asked.draws) if w.time is None else [0])
         ]
         figures += _figures(budget, [v for v in verdicts if v is not None])
-    return frame.finish("accuracy", figures)
+        failed += verdicts.count(None) if asked.systems else 0
+    return frame.finish("accuracy", figures) or min(failed, 1)
+
+
+def _try_to_measure(
+    workload: Workload, seed: int, budget: int, training: dict[str, Any], asked: Any
+) -> Verdict | None:
+    """Measure one table; say what went wrong and return None if there is nothing to judge."""
+    try:
+        return _measure(workload, seed, budget, training, asked)
+    # Hours of measuring are not to be lost by one table.
+    except Exception as err:  # noqa: BLE001
+        frame.show(f"[bold red]{workload.name}_{seed}:[/] {type(err).__name__}: {escape(str(err))}")
+        return None
 
 
 def _arguments() -> argparse.Namespace:
@@ -145,7 +167,14 @@ def _measure(
             workload, asked.cache / "tables" / f"{workload.name}_{seed}", Path(home)
         )
     runs = {OURS: training} | {name: {} for name in asked.systems.split(",") if name}
-    results = {n: _cached(n, table, budget, settings, asked) for n, settings in runs.items()}
+    results = {}
+    for name, settings in runs.items():
+        try:
+            results[name] = _cached(name, table, budget, settings, asked)
+        except FailedError as err:
+            if name == OURS:
+                raise
+            frame.show(f"[bold red]{escape(str(err))}[/]")
     return _show(table, results)
 
 
@@ -202,11 +231,16 @@ def _run(
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-            _, status, usage = os.wait4(child.pid, 0)
+            stop = threading.Timer(_PATIENCE * budget + _START_SECONDS, child.kill)
+            stop.start()
+            try:
+                _, status, usage = os.wait4(child.pid, 0)
+            finally:
+                stop.cancel()
         seconds = time.perf_counter() - start
     if status:
         tail = (out / "log.txt").read_text()[-2000:]
-        raise SystemExit(f"{system} failed on {table.name} (status {status}):\n{tail}")
+        raise FailedError(f"{system} failed on {table.name} (status {status}):\n{tail}")
     used = json.loads((out / "used.json").read_text())
     used |= {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime}
     shutil.rmtree(out / "autogluon", ignore_errors=True)
@@ -244,7 +278,7 @@ def _environment(cache: Path) -> Path:
 
 def _predictions(found: pd.DataFrame, table: sets.Table) -> Predictions:
     if len(found) != len(table.y):
-        raise SystemExit(f"{table.name}: {len(found)} predictions of {len(table.y)} rows")
+        raise FailedError(f"{table.name}: {len(found)} predictions of {len(table.y)} rows")
     if not table.classes:
         value = found["value"].to_numpy(float)
         # The others have learned log(1 + target) as a number; Twinloop answers with the target.
@@ -304,6 +338,10 @@ def _figures(budget: int, verdicts: list[Verdict]) -> list[frame.Figure]:
         return []
     above = float(sum(gain >= 0 for gain, _ in known))
     below = float(sum(high < 0 for _, high in known))
+    frame.show(
+        f"[bold]{budget} s: at or above the better of the others on {above:.0f} of {len(known)}, "
+        f"below it by more than the interval on {below:.0f}[/]"
+    )
     return [
         frame.Figure(
             f"at_or_above_{budget}s",

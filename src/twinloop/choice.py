@@ -39,10 +39,11 @@ def choose(ranked: Sequence[CandidateResult], rule: ChoiceRule) -> Choice:
     drawn through a measured time is one day crossed by chance, and two runs on the same rows are
     to choose alike.
 
-    An ensemble is several models at every prediction and at every fit. By either rule it wins only
-    where its lead over the best single candidate is more than one standard error, and with
-    ``cheapest`` also more than 1 % of the way to a perfect score; else it is as if it were not
-    there.
+    An ensemble is several models at every prediction and at every fit. With ``cheapest`` it wins
+    only where its lead over the best single candidate is more than one standard error, and more
+    than 1 % of the way to a perfect score; else it is as if it were not there. With ``best`` any
+    lead will do: it is told by weights that do not know the rows, so it does not flatter, while the
+    best single candidate was picked for being best, which does.
 
     Parameters
     ----------
@@ -89,7 +90,8 @@ def _split_idle(
     single = ranked[1]
     mean, error = lead(first, single)
     # Of one fold nobody knows the error: no gain is shown then.
-    outlasts = mean > error and not (rule == "cheapest" and _tolerable(single, first))
+    least = 0.0 if rule == "best" and not math.isnan(error) else error
+    outlasts = mean > least and not (rule == "cheapest" and _tolerable(single, first))
     return (None, ranked) if outlasts else (first, ranked[1:])
 
 

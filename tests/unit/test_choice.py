@@ -148,7 +148,8 @@ STEADY = [1.0, 1.0, 1.0, 1.0]
         ((0.02, 0.03, 0.02, 0.03), "cheapest", "ensemble"),
         ((0.004, 0.005, 0.004, 0.005), "cheapest", "forest"),
         ((0.004, 0.005, 0.004, 0.005), "best", "ensemble"),
-        ((0.2, -0.1, 0.2, -0.1), "best", "forest"),
+        ((0.2, -0.1, 0.2, -0.1), "best", "ensemble"),
+        ((0.1, -0.2, 0.1, -0.2), "best", "forest"),
         ((0.2, -0.1, 0.2, -0.1), "cheapest", "forest"),
         ((0.0, 0.0, 0.0, 0.0), "best", "forest"),
         ((-0.1, -0.1, -0.1, -0.1), "best", "forest"),
@@ -158,7 +159,7 @@ STEADY = [1.0, 1.0, 1.0, 1.0]
 def test_an_ensemble_wins_only_by_what_outlasts_its_cost(
     gains: tuple[float, ...], rule: ChoiceRule, winner: str, metric: str
 ) -> None:
-    """More than one standard error ahead, and where the cheapest is wanted more than 1 %, too."""
+    """Ahead at all; where the cheapest is wanted by more than luck explains, and more than 1 %."""
     single, better = STEADY, [v - g for v, g in zip(STEADY, gains, strict=True)]
     if metric == "roc_auc":
         single, better = [1 - v / 4 for v in single], [1 - v / 4 for v in better]
