@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from twinloop.evaluation import METRICS
+from twinloop.amounts import brackets
 from twinloop.intervals import (
-    brackets,
     corrected_error,
     jackknife_error,
     score_intervals,
