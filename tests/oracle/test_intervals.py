@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from twinloop.evaluation import METRICS
 from twinloop.amounts import brackets
+from twinloop.evaluation import METRICS
 from twinloop.intervals import (
     corrected_error,
     jackknife_error,
