@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from twinloop.amounts import brackets
 from twinloop.evaluation import METRICS
 from twinloop.intervals import (
-    brackets,
     corrected_error,
     jackknife_error,
     score_intervals,
