@@ -53,7 +53,9 @@ def waves(at: np.ndarray, lengths: tuple[float, ...]) -> np.ndarray:
     return np.stack([np.cos(turns), np.sin(turns)], axis=2).reshape(len(at), -1)
 
 
-def which_waves(past: np.ndarray, weights: np.ndarray, A: np.ndarray, W: np.ndarray) -> np.ndarray:
+def which_waves(
+    past: np.ndarray, weights: np.ndarray, A: np.ndarray, W: np.ndarray, columns: int = 2
+) -> np.ndarray:
     """Tell which waves the past goes along with, beyond chance.
 
     Parameters
@@ -66,6 +68,8 @@ def which_waves(past: np.ndarray, weights: np.ndarray, A: np.ndarray, W: np.ndar
         What else explains them: polynomials.
     W : np.ndarray, shape (n_windows, 2 * n_waves)
         See `waves`.
+    columns
+        How many of `W` belong together.
 
     Returns
     -------
@@ -77,11 +81,10 @@ def which_waves(past: np.ndarray, weights: np.ndarray, A: np.ndarray, W: np.ndar
     degrees = len(past) - everything.shape[1]
     least = _squares_left(everything, values)
     found = []
-    for k in range(W.shape[1] // 2):
-        at = A.shape[1] + 2 * k
-        without = _squares_left(np.delete(everything, [at, at + 1], axis=1), values)
-        ratio = (without - least) / 2 / np.maximum(least / degrees, 1e-12)
-        found.append(stats.f.sf(ratio, 2, degrees) < _A_WAVE)
+    for at in range(A.shape[1], everything.shape[1], columns):
+        without = _squares_left(np.delete(everything, range(at, at + columns), axis=1), values)
+        ratio = (without - least) / columns / np.maximum(least / degrees, 1e-12)
+        found.append(stats.f.sf(ratio, columns, degrees) < _A_WAVE)
     return np.array(found, bool).reshape(-1, past.shape[1])
 
 

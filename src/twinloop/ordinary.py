@@ -16,7 +16,9 @@ _NEEDED = (FEW, 8, 12)
 # A trend that chance makes of windows alike less often than this is one.
 _A_TREND = 0.2
 # Windows that it takes to tell how one number leads others; cycles take more.
-_ENOUGH_TO_LEAD = 17
+_ENOUGH_TO_LEAD = 18
+# By its value, its square (which the width follows) and its cube (skewness).
+_POWERS = 3
 # How much further than in all the past a trend may carry a number, in what it went then.
 _FURTHER = 0.5
 
@@ -54,8 +56,8 @@ def p_values(
     span
         Length of a window; None where rows have no time, and so no cycles.
     led
-        Which numbers may follow from the first one: where that one and its square clearly explain
-        them in the past, they are judged by what is left. What goes far bends others.
+        Which numbers may follow from the first one: where its first three powers clearly
+        explain them in the past, they are judged by what is left. What goes far bends others.
 
     Returns
     -------
@@ -76,7 +78,7 @@ def p_values(
     follows = np.zeros(len(now), bool)
     if led is not None and len(sizes) >= _ENOUGH_TO_LEAD + len(cycles[1]):
         constant = np.ones((len(sizes), 1))
-        follows[led] = which_waves(past[:, led], weights, constant, lead[0])[0]
+        follows[led] = which_waves(past[:, led], weights, constant, lead[0], _POWERS)[0]
     p = np.ones(len(now))
     trend = np.vander(np.linspace(-1.0, 1.0, len(sizes)), len(_NEEDED))
     for leads in np.unique(follows):
@@ -86,19 +88,22 @@ def p_values(
             of = (follows == leads) & (chosen == pattern[:, None]).all(axis=0)
             on = np.repeat(pattern, 2)
             X, X_now = (
-                np.concatenate([c[..., on], m[..., : 2 * leads]], axis=-1)
+                np.concatenate([c[..., on], m[..., : _POWERS * leads]], axis=-1)
                 for c, m in zip(cycles, lead, strict=True)
             )
-            p[of] = _p_of_trends(past[:, of], weights, now[of], known, ahead, typical, (X, X_now))
+            bounded = not leads  # what follows another number is bounded by that one
+            p[of] = _p_of_trends(
+                past[:, of], weights, now[of], known, ahead, typical, (X, X_now), bounded
+            )
     return p
 
 
 def _lead(past: np.ndarray, now: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return a number and its square, of windows of the past and of the new one."""
+    """Return powers of a number, of windows of the past and of the new one."""
     middle, spread = past.mean(), past.std() or 1.0
     values = (np.append(past, now) - middle) / spread
-    both = np.column_stack([values, values**2])
-    return both[:-1], both[-1]
+    powers = np.vander(values, _POWERS + 1)[:, :-1]
+    return powers[:-1], powers[-1]
 
 
 def _p_of_trends(
@@ -109,6 +114,7 @@ def _p_of_trends(
     ahead: float,
     typical: float,
     beside: tuple[np.ndarray, np.ndarray],
+    bounded: bool,
 ) -> np.ndarray:
     """Return p-values around mean, line and curve, beside what else explains past and new ones."""
     n, (X, X_now) = len(past), beside
@@ -128,8 +134,7 @@ def _p_of_trends(
             if degree == 0:
                 rest, rest_now = past - X @ fit[1:], now - X_now @ fit[1:]
             noise = np.maximum(squares / degrees, 1 / typical) * (1 / known + 1 / n)
-    beyond = _p_beyond(rest, rest_now, noise, degrees)
-    return np.minimum(found, beyond)
+    return np.minimum(found, _p_beyond(rest, rest_now, noise, degrees)) if bounded else found
 
 
 def _p_beyond(past: np.ndarray, now: np.ndarray, variance: np.ndarray, degrees: int) -> np.ndarray:
