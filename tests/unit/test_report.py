@@ -72,12 +72,15 @@ def test_a_move_names_its_flow_run_in_short_and_leads_to_its_page(
             (datetime(2026, 1, 1, tzinfo=UTC), "ann@home", ""),
         )
     ]
-    made = {"version": "2", "trained_at": moves[0].at, "metric": "rmse", "score": 0.5}
-    versions = (ServedVersion.model_construct(**made),)
-    known = {"workload": "w", "champion": "2", "versions": versions, "moves": tuple(moves)}
+    version = ServedVersion.model_construct(
+        version="2", trained_at=moves[0].at, metric="rmse", score=0.5
+    )
+    known = ChampionHistory.model_construct(
+        workload="w", champion="2", versions=(version,), moves=tuple(moves)
+    )
     out = io.StringIO()
     monkeypatch.setattr(report, "_console", Console(file=out, width=120, force_terminal=True))
-    report.champion(ChampionHistory.model_construct(**known))
+    report.champion(known)
     text = out.getvalue()
     assert "flow run 0123abcd" in text
     assert flow_run not in text
