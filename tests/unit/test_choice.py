@@ -149,7 +149,8 @@ STEADY = [1.0, 1.0, 1.0, 1.0]
         ((0.004, 0.005, 0.004, 0.005), "cheapest", "forest"),
         ((0.004, 0.005, 0.004, 0.005), "best", "ensemble"),
         ((0.2, -0.1, 0.2, -0.1), "best", "ensemble"),
-        ((0.1, -0.2, 0.1, -0.2), "best", "forest"),
+        ((0.1, -0.2, 0.1, -0.2), "best", "ensemble"),
+        ((0.1, -0.2, 0.1, -0.2), "cheapest", "forest"),
         ((0.2, -0.1, 0.2, -0.1), "cheapest", "forest"),
         ((0.0, 0.0, 0.0, 0.0), "best", "forest"),
         ((-0.1, -0.1, -0.1, -0.1), "best", "forest"),
@@ -159,7 +160,7 @@ STEADY = [1.0, 1.0, 1.0, 1.0]
 def test_an_ensemble_wins_only_by_what_outlasts_its_cost(
     gains: tuple[float, ...], rule: ChoiceRule, winner: str, metric: str
 ) -> None:
-    """Ahead at all; where the cheapest is wanted by more than luck explains, and more than 1 %."""
+    """Not clearly behind; where the cheapest is wanted, clearly ahead and by more than 1 %."""
     single, better = STEADY, [v - g for v, g in zip(STEADY, gains, strict=True)]
     if metric == "roc_auc":
         single, better = [1 - v / 4 for v in single], [1 - v / 4 for v in better]
@@ -174,11 +175,22 @@ def test_an_ensemble_wins_only_by_what_outlasts_its_cost(
         assert "outlast" not in found.reason
 
 
+def test_a_single_model_ahead_by_luck_gives_way_to_the_ensemble() -> None:
+    """It was picked for its mean, which flatters it; the reason says so, with both numbers."""
+    single = result("forest", [1.0, 1.2, 1.0, 1.2])
+    found = chosen(single, result("ensemble", [1.1, 1.0, 1.2, 1.12]), rule="best")
+    assert found.winner == "ensemble"
+    assert "forest was picked for its mean rmse" in found.reason
+    assert "0.005, standard error" in found.reason
+
+
 def test_of_one_fold_no_ensemble_wins() -> None:
     """Nobody knows the error of its lead."""
     found = chosen(result("forest", [1.0]), result("ensemble", [0.5]), rule="best")
     assert found.winner == "forest"
     assert "no more than luck explains" in found.reason
+    found = chosen(result("forest", [1.0]), result("ensemble", [1.01]), rule="best")
+    assert found.winner == "forest"
 
 
 def test_an_ensemble_is_the_dearest() -> None:
