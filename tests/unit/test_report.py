@@ -2,6 +2,7 @@
 
 import io
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -72,15 +73,12 @@ def test_a_move_names_its_flow_run_in_short_and_leads_to_its_page(
             (datetime(2026, 1, 1, tzinfo=UTC), "ann@home", ""),
         )
     ]
-    version = ServedVersion.model_construct(
-        version="2", trained_at=moves[0].at, metric="rmse", score=0.5
-    )
-    known = ChampionHistory.model_construct(
-        workload="w", champion="2", versions=(version,), moves=tuple(moves)
-    )
+    made: dict[str, Any] = {"version": "2", "trained_at": moves[0].at, "metric": "rmse", "score": 1}
+    versions = (ServedVersion.model_construct(**made),)
+    known: dict[str, Any] = {"workload": "w", "champion": "2", "versions": versions, "moves": moves}
     out = io.StringIO()
     monkeypatch.setattr(report, "_console", Console(file=out, width=120, force_terminal=True))
-    report.champion(known)
+    report.champion(ChampionHistory.model_construct(**known))
     text = out.getvalue()
     assert "flow run 0123abcd" in text
     assert flow_run not in text
