@@ -5,9 +5,11 @@ are 16 numbers, a count, a number that is mostly zero, 12 categories of 2 to 1,0
 missing values in two columns of five; a model that was trained on 26 windows, of a week each, say.
 
 - False alarms: nothing changes. The check reads the profile of one window, at most eight weeks
-  after the training rows. "Seasons" gives half of the columns a cycle of a month, a quarter of them
-  a slow trend, and all of them a push of chance from week to week. A check is everything that is
-  asked of one window: all columns, predictions, all columns together, rows in quarantine.
+  after the training rows. "Seasons" gives half of the columns a cycle, a wave of a month or a
+  sawtooth of three to nine weeks, a quarter of them a slow trend, and all of them a push of chance
+  from week to week. A check is everything that is asked of one window: all columns, predictions,
+  all columns together, rows in quarantine. Several checks are of one world (``--of-one``). An alarm
+  names a column that the model uses; those of columns that it ignores are counted beside it.
 - Drift: one feature that the model uses changes so that its error rises by 5 %: it is shifted, its
   spread grows, values go missing, a sensor is stuck, levels are new. What is counted is an alarm
   within three windows of 10,000 rows. The same is done to features that the model ignores, where it
@@ -25,7 +27,6 @@ there are few repeats.
 import argparse
 import sys
 from collections import defaultdict
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,9 @@ WATCHED, SIZE = 3, 10_000
 KINDS = ("shift", "scale", "missing", "stuck", "new")
 HIDDEN = "shuffled"
 LATEST = 8
-SEED = 20_000_000  # of worlds that the method was not made by
-WEEK = timedelta(days=7)
+SEED = (
+    20_000_000  # draws of the same kind of world as those the method was made by, and none of these
+)
 RULES = Monitoring()
 
 
@@ -92,7 +94,7 @@ def _check(
         alpha=RULES.alpha,
         min_effect=RULES.min_effect,
         ahead=window - world.PAST + 1.0,
-        span=WEEK,
+        span=world.WINDOW,
     )
 
 
@@ -120,14 +122,23 @@ def _false_alarms(
         f"{rows:,} rows, {where}: {alarms} of {repeats} checks alarm; {named} name a column, used "
         f"by the model or not; {said} would if any effect, however small, counted"
     )
-    figure = frame.Figure(
-        f"false_alarms_{rows}_{'seasons' if seasons else 'alike'}",
-        100 * alarms / repeats,
-        1.0,
-        "%",
-        meaning=f"checks that alarm, no drift, {rows:,} rows, {where}",
-    )
-    return [figure]
+    name = f"{rows}_{'seasons' if seasons else 'alike'}"
+    return [
+        frame.Figure(
+            f"false_alarms_{name}",
+            100 * alarms / repeats,
+            1.0,
+            "%",
+            meaning=f"checks that alarm, no drift, {rows:,} rows, {where}",
+        ),
+        frame.Figure(
+            f"named_{name}",
+            100 * named / repeats,
+            1.0,
+            "%",
+            meaning=f"checks that name any column, {rows:,} rows, {where}",
+        ),
+    ]
 
 
 def _drift(repeats: int, seasons: bool) -> list[frame.Figure]:

@@ -306,7 +306,7 @@ def _reference(
         sample=sample,
         separations=separations,
         quarantine=True,
-        gapless=gapless,
+        span=workload.monitoring.window if gapless else None,
         importance=weights,
         loss=watched_metric(workload.metric).name,
         losses=tuple(float(v) for v in losses),

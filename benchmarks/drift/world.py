@@ -1,13 +1,14 @@
 """A made-up world of 30 mixed features whose drift is known, and its profiles at little cost.
 
 Every feature is made of a standard normal number by the row, pushed by what the window is like: a
-cycle of a month, a slow trend, and chance from one window to the next. What a column's bins then
+cycle, a slow trend, and chance from one window to the next. What a column's bins then
 hold is known exactly, so that the counts of a window of 100,000 rows are drawn bin by bin and not
 row by row; the few rows of a sample are drawn one by one, with the factor that columns share.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ N_FEATURES = N_NUMBERS + N_CODES
 LEVELS = (2, 2, 2, 3, 4, 5, 8, 10, 12, 20, 30, 1000)
 KEPT = 64  # of levels, by the encoding
 PAST = 26  # windows a model was trained on: half a year of weeks
+WINDOW = timedelta(days=7)
 MONTH = 30.44 / 7  # windows
 SHARED = 0.5  # share of the variance of the first ten numbers that is one factor
 N_SHARED = 10
@@ -41,7 +43,9 @@ class World:
     weights
         Of each feature in the prediction, on its normal number.
     height, phase, slope, wander
-        Cycle of a month, trend by the window, and standard deviation from window to window.
+        Cycle, trend by the window, and standard deviation from window to window.
+    period
+        Of the cycle: a wave of a month, or a sawtooth of 3 to 9 windows that no calendar knows.
     """
 
     cuts: tuple[np.ndarray, ...]
@@ -51,10 +55,13 @@ class World:
     phase: np.ndarray
     slope: np.ndarray
     wander: np.ndarray
+    period: np.ndarray
 
     def push(self, window: int, rng: np.random.Generator) -> np.ndarray:
         """Return by how much each number is pushed in a window: shape (N_FEATURES,)."""
-        cycle = self.height * np.sin(2 * np.pi * window / MONTH + self.phase)
+        turns = window / self.period + self.phase / (2 * np.pi)
+        saw = 2 * (turns % 1) - 1
+        cycle = self.height * np.where(self.period == MONTH, np.sin(2 * np.pi * turns), saw)
         chance = self.wander * rng.normal(size=N_FEATURES)
         return np.asarray(cycle + self.slope * (window - PAST / 2) + chance)
 
@@ -103,6 +110,7 @@ def make_world(seed: int, *, seasons: bool) -> World:
         phase=rng.uniform(0, 2 * np.pi, N_FEATURES),
         slope=on * (rng.random(N_FEATURES) < 0.25) * rng.normal(0, 0.01, N_FEATURES),
         wander=on * rng.uniform(0.0, 0.05, N_FEATURES),
+        period=np.where(rng.random(N_FEATURES) < 0.5, MONTH, rng.uniform(3, 9, N_FEATURES)),
     )
 
 
@@ -270,7 +278,7 @@ def reference_of(world: World, binning: Binning, rows: int, rng: np.random.Gener
         losses=(),
         sample=sample,
         separations=separations,
-        gapless=True,
+        span=WINDOW,
     )
 
 

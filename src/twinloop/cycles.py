@@ -7,12 +7,15 @@ ends may be one. Without the cycle its height is taken for chance, and hides wha
 from datetime import timedelta
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 _CALENDAR = tuple(timedelta(days=d) for d in (365.25, 365.25 / 12, 7, 1))
 # A cycle is believed that was seen so often; it is a wave and its first overtones.
 _SEEN = 3
 _OVERTONES = 3
+# So many windows a wave and its overtones go through whatever their shape. Of a cycle of more, the
+# edge of a step would lie far from them, with little noise left: an alarm month after month.
+_WINDOWS_OF_A_CYCLE = 2 * _OVERTONES + 1
 # A wave of fewer windows than this cannot be told from one of more.
 _SHORTEST = 2.1
 # Windows that are to be left over, to tell chance by.
@@ -40,7 +43,7 @@ def periods(span: timedelta | None, n_windows: int) -> tuple[float, ...]:
     if not span:
         return ()
     cycles = [c / span for c in _CALENDAR]
-    seen = [c for c in cycles if c * _SEEN <= n_windows]
+    seen = [c for c in cycles if c * _SEEN <= n_windows and c <= _WINDOWS_OF_A_CYCLE]
     waves = [c / k for c in seen for k in range(1, _OVERTONES + 1) if c / k >= _SHORTEST]
     # A polynomial of the second degree takes three, a wave two.
     room = max((n_windows - 3 - _LEFT) // 2, 0)
@@ -76,18 +79,16 @@ def which_waves(
     np.ndarray of bool, shape (n_waves, n_scores)
         By F-tests, each wave beside all the others.
     """
-    root = np.sqrt(weights)[:, None]
-    everything, values = np.hstack([A, W]) * root, past * root
-    degrees = len(past) - everything.shape[1]
-    least = _squares_left(everything, values)
+    X = np.hstack([A, W])
+    degrees, first = len(past) - X.shape[1], A.shape[1]
+    inverse = np.linalg.pinv(X.T @ (X * weights[:, None]))
+    fit = inverse @ (X.T @ (past * weights[:, None]))
+    squares = (weights[:, None] * (past - X @ fit) ** 2).sum(axis=0)
+    noise = np.maximum(squares / degrees, 1e-12)
     found = []
-    for at in range(A.shape[1], everything.shape[1], columns):
-        without = _squares_left(np.delete(everything, range(at, at + columns), axis=1), values)
-        ratio = (without - least) / columns / np.maximum(least / degrees, 1e-12)
-        found.append(stats.f.sf(ratio, columns, degrees) < _A_WAVE)
+    for at in range(first, X.shape[1], columns):
+        of = slice(at, at + columns)
+        # What is left without a group, less what is left with it.
+        gained = (fit[of] * (np.linalg.pinv(inverse[of, of]) @ fit[of])).sum(axis=0)
+        found.append(special.fdtrc(columns, degrees, gained / columns / noise) < _A_WAVE)
     return np.array(found, bool).reshape(-1, past.shape[1])
-
-
-def _squares_left(X: np.ndarray, values: np.ndarray) -> np.ndarray:
-    q, _ = np.linalg.qr(X)
-    return np.asarray(((values - q @ (q.T @ values)) ** 2).sum(axis=0))

@@ -79,7 +79,8 @@ def compare_profiles(
     ahead
         How many windows after the newest one of the training rows this one is.
     span
-        Length of a window, by which cycles of the calendar are known; None where rows have no time.
+        Length of the window, which tells cycles of the calendar where past ones were as long; None
+        where rows have no time.
 
     Returns
     -------
@@ -87,7 +88,7 @@ def compare_profiles(
         By distance, the largest first; empty where there are too few rows to compare with windows
         of the past.
     """
-    span = span if reference.gapless else None
+    span = span if span == reference.span else None
     sizes = np.array([w.rows for w in reference.windows][::-1], np.float64)
     typical = float(np.median(sizes)) if len(sizes) else 0.0
     if current.rows == 0 or current.rows < _ENOUGH * typical:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from twinloop.cycles import periods, waves, which_waves
 
@@ -68,7 +68,7 @@ def p_values(
     if len(sizes) < FEW:
         centre = np.average(past, axis=0, weights=sizes) if len(sizes) else np.zeros_like(now)
         variance = 1 / size + 1 / max(float(sizes.sum()), 1.0) + _GUESS**2
-        return np.asarray(2 * stats.norm.sf(np.abs(now - centre) / np.sqrt(variance)))
+        return np.asarray(2 * special.ndtr(-np.abs(now - centre) / np.sqrt(variance)))
     weights = np.minimum(sizes / typical, 1.0)
     known = min(size / typical, 1.0)
     lengths = periods(span, len(sizes))
@@ -128,7 +128,7 @@ def _p_of_trends(
             at = np.append(np.vander([end], degree + 1)[0], X_now)
             p, squares, fit = _p_of_line(A, at, past, weights, now, known, typical)
             degrees = n - A.shape[1]
-            gained = stats.f.sf(degrees * (before / np.maximum(squares, 1e-12) - 1), 1, degrees)
+            gained = special.fdtrc(1, degrees, degrees * (before / np.maximum(squares, 1e-12) - 1))
             found = np.where(gained < _A_TREND, np.maximum(found, p), found)
             before = squares
             if degree == 0:
@@ -142,7 +142,7 @@ def _p_beyond(past: np.ndarray, now: np.ndarray, variance: np.ndarray, degrees: 
     low, high = past.min(axis=0), past.max(axis=0)
     reach = _FURTHER * (high - low)
     beyond = np.maximum(now - (high + reach), (low - reach) - now)
-    return np.where(beyond > 0, 2 * stats.t.sf(beyond / np.sqrt(variance), degrees), 1.0)
+    return np.where(beyond > 0, 2 * special.stdtr(degrees, -beyond / np.sqrt(variance)), 1.0)
 
 
 def _p_of_line(
@@ -162,4 +162,4 @@ def _p_of_line(
     squares = (weights[:, None] * left**2).sum(axis=0)
     variance = np.maximum(squares / degrees, 1 / typical)
     spread = np.sqrt(variance * (1 / known + at @ inverse @ at))
-    return 2 * stats.t.sf(np.abs(now - at @ fit) / spread, degrees), squares, fit
+    return 2 * special.stdtr(degrees, -np.abs(now - at @ fit) / spread), squares, fit

@@ -1,6 +1,7 @@
 """Profiles: small, mergeable counts of what a table looked like; all that a drift check reads."""
 
 import hashlib
+from datetime import timedelta
 from typing import Self
 
 import numpy as np
@@ -261,8 +262,9 @@ class Reference(Frozen):
     quarantine
         Whether the windows tell how many rows beside theirs broke the contract; those of older
         releases do not.
-    gapless
-        Whether the windows follow one another, none left out: only then they tell of cycles.
+    span
+        Length of the windows where they follow one another, none left out; None otherwise. Only
+        then they tell of cycles.
     """
 
     binning: Binning
@@ -275,7 +277,7 @@ class Reference(Frozen):
     sample: Sample = Sample()
     separations: tuple[float, ...] = ()
     quarantine: bool = False
-    gapless: bool = False
+    span: timedelta | None = None
 
     @property
     def used(self) -> np.ndarray:

@@ -402,7 +402,7 @@ def test_a_cycle_of_the_calendar_counts_where_no_window_is_left_out() -> None:
     counted = [known.binning.count(*rows(i, 3000, h)) for i, h in enumerate(heights[:26])]
     whole = combine(counted, known.binning)
     known = known.model_copy(
-        update={"whole": whole, "windows": tuple(counted[::-1]), "gapless": True}
+        update={"whole": whole, "windows": tuple(counted[::-1]), "span": timedelta(days=7)}
     )
     ordinary = known.binning.count(*rows(26, 3000, heights[26]))
     off = known.binning.count(*rows(26, 3000, heights[26] - 0.7))
@@ -411,7 +411,8 @@ def test_a_cycle_of_the_calendar_counts_where_no_window_is_left_out() -> None:
         found = compare_profiles(known, current, alpha=0.01, min_effect=0.03, span=span)
         return {f.column for f in found if f.drifted}
 
-    week, gaps = timedelta(days=7), known.model_copy(update={"gapless": False})
+    week, gaps = timedelta(days=7), known.model_copy(update={"span": None})
     assert drifted(known, ordinary, week) == set()
     assert drifted(known, off, week) == {"n", "prediction"}
     assert drifted(known, off, None) == drifted(gaps, off, week) == set()
+    assert drifted(known, off, timedelta(days=1)) == set()
