@@ -113,3 +113,15 @@ def test_shipped_workloads_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch
     """A shipped workload reads, and carries the name of its file."""
     monkeypatch.setenv("TWINLOOP_BIKES_CSV", "hour.csv")
     assert read_workload(path).name == path.stem
+
+
+@pytest.mark.parametrize("folder", ["src/twinloop", "tasks", "flows"])
+def test_the_tour_of_the_code_names_every_module(folder: str) -> None:
+    """And none that is not there."""
+    modules = {f.stem for f in (ROOT / folder).glob("*.py")} - {"__init__"}
+    everywhere = {
+        f.stem for d in ("src/twinloop", "tasks", "flows") for f in (ROOT / d).glob("*.py")
+    }
+    named = re.findall(r"`(?:\w+/)*(\w+)(?:\.py)?`", page("code.md"))
+    assert modules <= set(named)
+    assert set(named) - everywhere <= {"flows", "tasks"}
