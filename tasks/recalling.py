@@ -31,14 +31,15 @@ def past_watches(workload: Workload, as_of: datetime, run: TrackedRun) -> tuple[
     Of several of one moment the last that ran counts. Where there are very many, the newest, and
     those of before that called for a retraining: what was asked once is not to be forgotten.
     """
-    runs = earlier_runs(workload, "monitoring", run, limit=_MOST)
+    runs = earlier_runs(workload, "monitoring", run, limit=_MOST)[::-1]
     if len(runs) == _MOST:
         known = {one.info.run_id for one in runs}
         for more in _CALLED:
             calls = earlier_runs(workload, "monitoring", run, more=more, limit=_MOST)
             runs += [one for one in calls if one.info.run_id not in known]
     found: dict[datetime, Watch] = {}
-    for one in sorted(reversed(runs), key=lambda r: int(r.info.start_time)):
+    runs.sort(key=lambda r: int(r.info.start_time))
+    for one in runs:
         watch = Watch.of(workload.metric, one.data.metrics, one.data.tags)
         found[watch.as_of] = watch
     return tuple(found[moment] for moment in sorted(found) if moment < as_of)

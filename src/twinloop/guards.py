@@ -79,8 +79,8 @@ def probes(found: Circumstances, workload: Workload) -> str:
     """Return why it is time to ask what a refresh would bring, in words; empty if it is not.
 
     It takes one fit to know. Where a refresh is out of the question the answer would be a search,
-    which nobody called for. What has often been asked in vain is asked ever more rarely; a call that
-    was put off, or went unheard, asked nothing, and is followed by the next after the usual time.
+    which nobody called for. What has often been asked in vain is asked ever more rarely; a call
+    that was put off, or went unheard, asked nothing: the next follows it after the usual time.
     """
     rules = workload.retraining
     if rules.probe_after is None or rules.search == "always" or workload.split != "time":
