@@ -109,6 +109,13 @@ def searched_window(refresh: Refresh | None, own: Window | None) -> Window | Non
     return refresh.window if refresh is not None and taken else own
 
 
+def searched_alike(refresh: Refresh | None) -> bool:
+    """Tell whether a search would fit its winner as the refresh is fitted: anew, on its rows."""
+    recipe = None if refresh is None else refresh.like.recipe
+    grown = recipe is not None and recipe.continues is not None
+    return not grown and searched_window(refresh, None) is not None
+
+
 def _prepare(
     workload: Workload, champion: ServedVersion, as_of: datetime, run: TrackedRun
 ) -> Refresh | Hindrance:
@@ -158,6 +165,8 @@ def _outlook(
         oldest=oldest_recipe(workload.retraining, training.window),
         growth=growth,
         refused=refused_in_a_row(past),
+        refused_since=refused_in_a_row(past, refreshes=True),
+        alike=searched_alike(refresh),
         patience=holdout,
         settled=timedelta(0) if training.window is None else kept_for(training.window),
         lead=expected_lead(past),

@@ -5,25 +5,41 @@ from datetime import datetime, timedelta
 from tasks.bookkeeping import read_bounds
 from tasks.earlier import earlier_runs
 from tasks.published import overlapping
-from tasks.registry import ServedVersion, versions
+from tasks.registry import ServedVersion, champion_moves, versions
 from tasks.tracking import TrackedRun
 from twinloop.budget import Amounts, spent_limits
-from twinloop.decision import Decision
+from twinloop.decision import NEW_LABELS, Decision
 from twinloop.evaluation import METRICS, Metric
 from twinloop.guards import Circumstances
 from twinloop.outlookplan import ANSWERED
-from twinloop.watches import Watch, asked_in_vain, calls_before
+from twinloop.watches import Watch, asked_in_vain, calls_before, last_answered
 from twinloop.window import Window, as_utc, newest_parts
 from twinloop.workload import Workload
 
+# So many checks are read back, whatever they found: of hourly ones those of six weeks.
+_MOST = 1000
+# Those that called are looked for further back.
+_CALLED = (
+    "tags.`twinloop.decision` = 'retrain'",
+    f"tags.`twinloop.cause_of_retraining` = '{NEW_LABELS}'",
+)
+
 
 def past_watches(workload: Workload, as_of: datetime, run: TrackedRun) -> tuple[Watch, ...]:
-    """Read earlier checks of a workload, or of its replay: one search, the oldest first.
+    """Read earlier checks of a workload, or of its replay, the oldest first.
 
-    Of several of one moment the last that ran counts.
+    Of several of one moment the last that ran counts. Where there are very many, the newest, and
+    those of before that called for a retraining: what was asked once is not to be forgotten.
     """
+    runs = earlier_runs(workload, "monitoring", run, limit=_MOST)[::-1]
+    if len(runs) == _MOST:
+        known = {one.info.run_id for one in runs}
+        for more in _CALLED:
+            calls = earlier_runs(workload, "monitoring", run, more=more, limit=_MOST)
+            runs += [one for one in calls if one.info.run_id not in known]
     found: dict[datetime, Watch] = {}
-    for one in reversed(earlier_runs(workload, "monitoring", run)):
+    runs.sort(key=lambda r: int(r.info.start_time))
+    for one in runs:
         watch = Watch.of(workload.metric, one.data.metrics, one.data.tags)
         found[watch.as_of] = watch
     return tuple(found[moment] for moment in sorted(found) if moment < as_of)
@@ -42,16 +58,27 @@ def circumstances(
     answers = [*trained, *_answers(workload, as_of, run)]
     calls, last = calls_before(past, decision.cause, answers, champion.version)
     called = [w.as_of for w in past if w.called]
+    answered = last_answered(past, answers)
     return Circumstances(
         since_training=as_of - max(trained) if trained else None,
         new_rows=_new_rows(workload, champion, as_of),
         calls=calls,
         since_call=as_of - last.as_of if last else None,
         since_any=as_of - max(called) if called else None,
-        idle=asked_in_vain(past, answers, champion.trained_at),
+        since_answer=as_of - answered if answered else None,
+        idle=asked_in_vain(past, answers, _made_champion(workload, champion, as_of)),
         worsened=_worsened(decision, last, METRICS[workload.metric]),
         spent=spent_budgets(workload),
     )
+
+
+def _made_champion(workload: Workload, champion: ServedVersion, as_of: datetime) -> datetime:
+    """Return when a version came to serve: as it was trained, or later where it was rolled back to.
+
+    What led to the version that had to give way again was not asked in vain.
+    """
+    moves = (m.at for m in champion_moves(workload) if m.became == champion.version)
+    return max([champion.trained_at, *(at for at in moves if at <= as_of)])
 
 
 def _trainings(workload: Workload, run: TrackedRun) -> list[datetime]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import metadata
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -21,28 +22,35 @@ def is_installed(name: str) -> bool:
 
 
 def spare_pins(pins: Sequence[str]) -> None:
-    """Keep MLflow from looking each pin of a model up again among what is installed.
+    """Patch MLflow, for this process, not to look pins up again among what is installed.
 
     It warns of requirements that are not met here; these were read off what is installed, and the
-    second look takes as long as a fit of a few thousand rows. Anything else it looks at as before.
+    second look takes as long as a fit of a few thousand rows. A function of MLflow's own that is
+    no part of its interface is replaced by one that leaves these pins out. Anything else it looks
+    at as before; where a release calls it otherwise, at everything, and where it has none such
+    nothing is replaced.
 
     Parameters
     ----------
     pins
         As `pinned` returned them.
     """
-    from mlflow.utils import environment
+    try:
+        from mlflow.utils import environment
+    except ImportError:
+        return  # a release that does otherwise
 
     name = "warn_dependency_requirement_mismatches"
     look = getattr(environment, name, None)
     _spared.update(pins)
-    if look is None or look.__module__ == __name__:
-        return  # a release that does otherwise, or it was told already
+    if not callable(look) or getattr(look, "__module__", "") == __name__:
+        return  # as above, or it was told already
 
-    def warn_of_others(requirements: list[str]) -> None:
-        others = [line for line in requirements if line not in _spared]
-        if others:
-            look(others)
+    def warn_of_others(*args: Any, **kwargs: Any) -> Any:
+        if len(args) != 1 or kwargs or not isinstance(args[0], list):
+            return look(*args, **kwargs)
+        others = [x for x in args[0] if not (isinstance(x, str) and x in _spared)]
+        return look(others) if others else None
 
     setattr(environment, name, warn_of_others)
 

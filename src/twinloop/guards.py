@@ -26,6 +26,8 @@ class Circumstances(Frozen):
         Since the last of them.
     since_any
         Since the last call, whatever its cause and whatever came of it.
+    since_answer
+        Since the last call that had an answer, whatever its cause.
     idle
         How often new labels alone have asked since the champion was made, and none came of it.
     worsened
@@ -39,6 +41,7 @@ class Circumstances(Frozen):
     calls: int = 0
     since_call: timedelta | None = None
     since_any: timedelta | None = None
+    since_answer: timedelta | None = None
     idle: int = 0
     worsened: float | None = None
     spent: str = ""
@@ -76,16 +79,19 @@ def probes(found: Circumstances, workload: Workload) -> str:
     """Return why it is time to ask what a refresh would bring, in words; empty if it is not.
 
     It takes one fit to know. Where a refresh is out of the question the answer would be a search,
-    which nobody called for. What has often been asked in vain is asked ever more rarely.
+    which nobody called for. What has often been asked in vain is asked ever more rarely; a call
+    that was put off, or went unheard, asked nothing: the next follows it after the usual time.
     """
     rules = workload.retraining
     if rules.probe_after is None or rules.search == "always" or workload.split != "time":
         return ""
     if found.spent or found.new_rows is None or found.new_rows < rules.min_new_rows:
         return ""
-    since = [s for s in (found.since_training, found.since_any) if s is not None]
-    wait = wait_to_ask(rules.probe_after, found.idle, workload.training.window)
-    if not since or min(since) < wait:
+    trained = found.since_training
+    longer = wait_to_ask(rules.probe_after, found.idle, workload.training.window)
+    waits = (trained, longer), (found.since_answer, longer), (found.since_any, rules.probe_after)
+    known = [(since, wait) for since, wait in waits if since is not None]
+    if not known or any(since < wait for since, wait in known):
         return ""
     return (
         f"{found.new_rows} scored rows whose labels are due are newer than the champion's: a fit "

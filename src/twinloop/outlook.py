@@ -8,6 +8,7 @@ from typing import Literal
 from twinloop.decision import NEW_LABELS, REACHED
 from twinloop.evaluation import METRICS
 from twinloop.loop_keys import Retraining
+from twinloop.patience import doubled
 from twinloop.results import Leaderboard
 from twinloop.verdict import Verdict
 from twinloop.vocabulary import AnyCandidate, Frozen
@@ -22,6 +23,8 @@ _PRIOR_WEIGHT = 2
 _WINDOWS = 2
 # Nor was one found on so much less: more rows carry a larger model.
 _GROWTH = 2.0
+# Where no recipe gets too old a search waits no longer than this: every season has come by then.
+_LONGEST = timedelta(days=366)
 
 
 class Hindrance(Frozen):
@@ -82,12 +85,16 @@ class Outlook(Frozen):
         Rows there are now to a row of the last search.
     refused
         Searches that the verdict refused, the last ones in a row.
+    refused_since
+        Those of them since anything was promoted, be it a refresh.
     patience
         How long a search waits for the one before it, where a refresh is out of the question or
         does not mend harm.
     settled
         How long at least in the latter case: a search chooses on rows of which most are those of
         the one before, and is likely to choose the same.
+    alike
+        Whether the winner of a search would be fitted as the refresh is: anew, on the same rows.
     lead
         Share of the error that a search is expected to save over a refresh.
     search_money, refresh_money
@@ -113,6 +120,8 @@ class Outlook(Frozen):
     search_money: float | None
     refresh_money: float | None
     settled: timedelta = timedelta(0)
+    refused_since: int = 0
+    alike: bool = False
     trigger: str = ""
 
     @property
@@ -192,15 +201,22 @@ def expected_money(past: Sequence[PastTraining], *, search: bool) -> float | Non
     return sum(paid) / len(paid) if paid else None
 
 
-def refused_in_a_row(past: Sequence[PastTraining]) -> int:
+def refused_in_a_row(past: Sequence[PastTraining], *, refreshes: bool = False) -> int:
     """Count the last searches that were not promoted.
 
     One that was ends the row. A refresh does not: that newer rows do good is no sign that other
     candidates would.
+
+    Parameters
+    ----------
+    past
+        Trainings.
+    refreshes
+        Whether a promoted refresh ends the row, too.
     """
     count = 0
     for training in sorted(past, key=lambda p: p.as_of, reverse=True):
-        if training.search and training.promoted:
+        if training.promoted and (training.search or refreshes):
             break
         count += training.search
     return count
@@ -221,7 +237,8 @@ def set_course(outlook: Outlook, rules: Retraining) -> Course:
     over a refresh as the workload asks of one. For the sake of harm it waits until a refresh had as
     long a holdout as it would have, and after each search that the verdict refused the next waits
     twice as long: what is lacking then is rows, not candidates. So it does where a refresh cannot
-    be made for good; new labels alone are no reason for a search then.
+    be made for good; new labels alone are no reason for a search then, unless the recipe is old. No
+    search waits until the recipe is older than it may be.
 
     Parameters
     ----------
@@ -252,11 +269,12 @@ def set_course(outlook: Outlook, rules: Retraining) -> Course:
     if not outlook.ripe:
         words = f"{said}; little is new yet, and more of it may help"
         return Course(way="wait", reason=words, put_off=True)
-    if _out_of_reach(outlook):
-        words = f"{said}: more than a search is expected to save ({_priced(outlook)})"
-        return Course(way="wait", reason=words)
-    if early := _too_early(outlook, max(outlook.patience, outlook.settled)):
+    span = max(outlook.patience, outlook.settled)
+    if early := _too_early(outlook, span, outlook.refused):
         return Course(way="wait", reason=f"{said}; {early}")
+    if _out_of_reach(outlook) and (early := _too_early(outlook, span, outlook.refused, span)):
+        words = f"{said}: more than a search is expected to save ({_priced(outlook)})"
+        return Course(way="wait", reason=f"{words}; {early}")
     return Course(way="search", reason=f"{said}, though there is harm")
 
 
@@ -266,20 +284,29 @@ def _hindered(outlook: Outlook, found: Hindrance, searches: bool) -> Course:
         return Course(way="wait", reason=found.words, put_off=True)
     if not searches:
         return Course(way="wait", reason=f"{found.words}; retraining.search is never")
+    if old := _old(outlook):
+        return Course(way="search", reason=f"{found.words}; {old}")
     if outlook.trigger == NEW_LABELS:
         return Course(way="wait", reason=f"{found.words}, and nothing calls for a search")
-    if early := _too_early(outlook, outlook.patience):
+    # A refresh could still be made when it was promoted: refusals of before were of another matter.
+    if early := _too_early(outlook, outlook.patience, outlook.refused_since):
         return Course(way="wait", reason=f"{found.words}; {early}")
     return Course(way="search", reason=found.words)
 
 
-def _too_early(outlook: Outlook, patience: timedelta) -> str:
-    """Say how long the next search has to wait for the last; empty where it need not."""
-    wait = patience * 2**outlook.refused
+def _too_early(
+    outlook: Outlook, first: timedelta, refused: int, more: timedelta = timedelta(0)
+) -> str:
+    """Say how long the next search has to wait for the last; empty where it need not.
+
+    Doubled for each that was refused, and some more; but never until the recipe is too old.
+    """
+    limit = max(first, _LONGEST) if outlook.oldest is None else outlook.oldest
+    wait = min(doubled(first, refused) + more, limit)
     if outlook.age is None or outlook.age >= wait:
         return ""
     return (
-        f"the last search is {format_duration(outlook.age)} old, {outlook.refused} in a row were "
+        f"the last search is {format_duration(outlook.age)} old, {refused} in a row were "
         f"refused: the next may follow in {format_duration(wait - outlook.age)}"
     )
 
@@ -287,10 +314,11 @@ def _too_early(outlook: Outlook, patience: timedelta) -> str:
 def _out_of_reach(outlook: Outlook) -> bool:
     """Tell whether a refresh is clearly worse than the champion, by more than a search saves.
 
-    Whatever wins a search is fitted on the rows of the refresh, and judged on those of the probe.
+    Only where what wins is fitted as the refresh is, so that it differs by its candidate alone.
+    What a search saves is known of other times: by this one a search is put off, not ruled out.
     """
     probe = outlook.probe
-    if probe is None or probe.high is None or probe.challenger is None:
+    if not outlook.alike or probe is None or probe.high is None or probe.challenger is None:
         return False
     saved = outlook.lead * METRICS[outlook.metric].distance(probe.challenger)
     return probe.high + saved <= 0.0

@@ -14,6 +14,11 @@ def kept_for(window: timedelta) -> timedelta:
     return round(kept / day) * day if kept >= day else kept
 
 
+def doubled(first: timedelta, times: int) -> timedelta:
+    """Return a wait that doubles each time, and stays a time that can be counted."""
+    return first * 2 ** min(times, _DOUBLINGS)
+
+
 def wait_to_ask(first: timedelta, idle: int, window: timedelta | None) -> timedelta:
     """Return how long new labels alone wait: twice as long after each time they asked in vain.
 
@@ -30,5 +35,5 @@ def wait_to_ask(first: timedelta, idle: int, window: timedelta | None) -> timede
     window
         Of training; None: all rows, so that the wait doubles as they do.
     """
-    doubled = first * 2 ** min(idle, _DOUBLINGS)
-    return doubled if window is None else min(doubled, max(first, kept_for(window)))
+    wait = doubled(first, idle)
+    return wait if window is None else min(wait, max(first, kept_for(window)))

@@ -273,6 +273,19 @@ def asked_in_vain(watches: Sequence[Watch], answers: Sequence[datetime], since: 
     return len(asked & heard)
 
 
+def last_answered(watches: Sequence[Watch], answers: Sequence[datetime]) -> datetime | None:
+    """Return the moment of the last call that had an answer, whatever its cause; None for none.
+
+    Parameters
+    ----------
+    watches
+        Of the past.
+    answers
+        As for `calls_before`.
+    """
+    return max(_answered(watches, answers), default=None)
+
+
 def _answered(watches: Sequence[Watch], answers: Sequence[datetime]) -> set[datetime]:
     """Return the moments of calls that had an answer: the newest call at or before each."""
     called = sorted(w.as_of for w in watches if w.called)

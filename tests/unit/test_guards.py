@@ -87,8 +87,10 @@ def test_a_held_retraining_is_a_watch_that_says_why() -> None:
         ({}, True),
         ({"since_any": 14 * DAY}, True),
         ({"since_any": 13 * DAY}, False),
-        ({"since_training": 60 * DAY, "idle": 1, "since_any": 27 * DAY}, False),
-        ({"since_training": 60 * DAY, "idle": 1, "since_any": 28 * DAY}, True),
+        ({"since_training": 60 * DAY, "idle": 1, "since_answer": 27 * DAY}, False),
+        ({"since_training": 60 * DAY, "idle": 1, "since_answer": 28 * DAY}, True),
+        ({"since_training": 27 * DAY, "idle": 1, "since_answer": 60 * DAY}, False),
+        ({"since_training": None, "since_any": 14 * DAY}, True),
         ({"since_training": 13 * DAY}, False),
         ({"since_training": None}, False),
         ({"new_rows": 99}, False),
@@ -106,6 +108,16 @@ def test_new_labels_alone_ask_what_a_refresh_would_bring(found: dict[str, Any], 
     after = guarded(fine, known, TIMED)
     assert (after.action, after.calls, after.cause == NEW_LABELS) == ("fine", asks, asks)
     assert ("100 scored rows whose labels are due are newer" in after.reason) is asks
+
+
+@pytest.mark.parametrize(("since", "asks"), [(13, False), (14, True), (27, True)])
+def test_an_ask_that_was_put_off_is_followed_after_the_usual_time(since: int, asks: bool) -> None:
+    """It learned nothing, so that the longer wait goes on from the last that had an answer."""
+    found = {"since_training": 90 * DAY, "new_rows": 100, "idle": 2, "since_answer": 56 * DAY}
+    known = Circumstances.model_validate(found | {"since_any": since * DAY})
+    assert bool(probes(known, TIMED)) is asks
+    early = known.model_copy(update={"since_answer": 55 * DAY})
+    assert not probes(early, TIMED)
 
 
 def test_what_calls_is_the_reason_whatever_else_is_said() -> None:

@@ -119,6 +119,25 @@ def test_after_refused_searches_the_next_waits_twice_as_long() -> None:
     assert "the next may follow in 6d" in set_course(outlook(IDLE, refused=2), RULES).reason
 
 
+@pytest.mark.parametrize(
+    ("age", "oldest", "said"),
+    [(50, 360, "310d"), (50, None, "316d"), (366, None, ""), (359, 360, "1d"), (360, 360, "")],
+)
+@pytest.mark.parametrize("refused", [24, 10_000])
+def test_no_number_of_refused_searches_makes_one_wait_for_ever(
+    refused: int, age: int, oldest: int | None, said: str
+) -> None:
+    """It waits until the recipe is too old, or for a year where none gets too old."""
+    parts: dict[str, Any] = {"age": age * DAY, "oldest": None if oldest is None else oldest * DAY}
+    lasting = Hindrance(words="other classes", lasting=True)
+    harmed = outlook(IDLE, **parts, refused=refused, settled=60 * DAY)
+    hindered = outlook(None, **parts, refused_since=refused, hindrance=lasting)
+    for found in (harmed, hindered):
+        course = set_course(found, RULES)
+        assert course.way == ("wait" if said else "search")
+        assert course.reason.endswith(f"the next may follow in {said}") is bool(said)
+
+
 def test_without_a_refresh_there_is_a_wait_or_a_search() -> None:
     """More rows mend some hindrances; where they do not, candidates compete."""
     soon = outlook(None, hindrance=Hindrance(words="3 days are new"))
@@ -133,7 +152,7 @@ def test_a_lasting_hindrance_is_not_searched_for_without_end() -> None:
         "probe": None,
         "hindrance": Hindrance(words="other classes", lasting=True),
     }
-    found = [set_course(outlook(**lasting, refused=n), RULES) for n in (0, 1, 2)]
+    found = [set_course(outlook(**lasting, refused_since=n), RULES) for n in (0, 1, 2)]
     assert [course.way for course in found] == ["search", "search", "wait"]
     assert found[2].reason.startswith("other classes; the last search is 50d old")
     assert "the next may follow in 6d" in found[2].reason
@@ -142,6 +161,30 @@ def test_a_lasting_hindrance_is_not_searched_for_without_end() -> None:
     assert set_course(outlook(**lasting, trigger="labels"), RULES).way == "search"
     never = RULES.model_copy(update={"search": "never"})
     assert set_course(outlook(**lasting), never).way == "wait"
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [({"age": 360 * DAY}, "the last search is 360d old"), ({"growth": 2.5}, "2.5 times the rows")],
+)
+def test_an_old_recipe_is_searched_anew_though_no_refresh_can_be_made(
+    parts: dict[str, Any], words: str
+) -> None:
+    """Whatever was refused, and be it for new labels alone; where waiting helps it is waited."""
+    lasting = {"hindrance": Hindrance(words="other classes", lasting=True), "refused_since": 9}
+    for trigger in ("", "labels", "new labels"):
+        course = set_course(outlook(None, **lasting, **parts, trigger=trigger), RULES)
+        assert (course.way, words in course.reason) == ("search", True)
+    never = RULES.model_copy(update={"search": "never"})
+    assert set_course(outlook(None, **lasting, **parts), never).way == "wait"
+    soon = outlook(None, hindrance=Hindrance(words="3 days are new"), **parts)
+    assert set_course(soon, RULES).way == "wait"
+
+
+def test_where_no_refresh_can_be_made_older_refusals_are_of_another_matter() -> None:
+    """Those before the last promotion of any kind make no wait longer."""
+    lasting = Hindrance(words="other classes", lasting=True)
+    assert set_course(outlook(None, hindrance=lasting, refused=2), RULES).way == "search"
 
 
 def test_ground_lost_since_better_times_is_harm_though_the_promise_is_kept() -> None:
@@ -208,6 +251,13 @@ def test_a_promoted_search_ends_the_row_of_refused_searches() -> None:
     assert refused_in_a_row([*row, past(5, promoted=True)]) == 0
 
 
+def test_a_promoted_refresh_ends_the_row_where_refreshes_were_still_made() -> None:
+    """Refused ones do not."""
+    row = [past(0), past(1, search=False, promoted=True), past(2), past(3, search=False), past(4)]
+    assert refused_in_a_row(row) == 3
+    assert refused_in_a_row(row, refreshes=True) == 2
+
+
 def test_a_recipe_is_old_after_two_windows_unless_the_workload_says() -> None:
     """Where all rows are fitted there is no window to grow old by."""
     assert oldest_recipe(RULES, 180 * DAY) == 360 * DAY
@@ -233,18 +283,34 @@ def test_a_lead_is_over_the_champions_candidate() -> None:
 
 
 @pytest.mark.parametrize(("high", "way"), [(0.02, "search"), (-0.005, "search"), (-0.02, "wait")])
-def test_harm_that_no_search_can_mend_pays_for_none(high: float, way: str) -> None:
-    """What wins a search is fitted and judged on the same rows as a refresh that is clearly worse.
+def test_harm_that_no_search_is_likely_to_mend_is_waited_out(high: float, way: str) -> None:
+    """What wins a search is fitted as a refresh that is clearly worse.
 
     A search is expected to save 1 % of the error here: 0.0125.
     """
     worse = IDLE.model_copy(
         update={"outcome": "keep", "challenger": 1.25, "gain": -0.05, "low": -0.1, "high": high}
     )
-    course = set_course(outlook(worse), RULES)
+    course = set_course(outlook(worse, settled=45 * DAY, alike=True), RULES)
     assert course.way == way
     assert ("more than a search is expected to save (1.0%" in course.reason) is (way == "wait")
     assert not course.put_off
+    # By other rows, or another way to fit, it may well do better.
+    assert set_course(outlook(worse, settled=45 * DAY), RULES).way == "search"
+
+
+def test_a_world_that_the_recipe_fails_on_is_searched_all_the_same() -> None:
+    """What searches saved is known of other times: one span later than otherwise, not never."""
+    worse = IDLE.model_copy(
+        update={"outcome": "keep", "challenger": 1.25, "gain": -0.05, "low": -0.1, "high": -0.02}
+    )
+    parts: dict[str, Any] = {"settled": 45 * DAY, "alike": True}
+    early = set_course(outlook(worse, age=89 * DAY, **parts), RULES)
+    assert (early.way, early.reason.endswith("the next may follow in 1d")) == ("wait", True)
+    assert set_course(outlook(worse, age=90 * DAY, **parts), RULES).way == "search"
+    assert set_course(outlook(worse, age=134 * DAY, refused=1, **parts), RULES).way == "wait"
+    assert set_course(outlook(worse, age=135 * DAY, refused=1, **parts), RULES).way == "search"
+    assert set_course(outlook(worse, age=None, **parts), RULES).way == "search"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from tasks import recalling
 from tasks.recalling import _new_rows, _trainings, circumstances, past_watches, spent_budgets
-from tasks.registry import ServedVersion
+from tasks.registry import Move, ServedVersion
 from tasks.settings import load_workload
 from tasks.tracking import TrackedRun, tracked_run
 from tests.windows import version
@@ -24,11 +24,12 @@ from twinloop.window import Window
 NOW, DAY = datetime(2012, 3, 1, tzinfo=UTC), timedelta(days=1)
 
 
-def watch(day: int, action: str, sandbox: str = "") -> None:
+def watch(day: int, action: str, sandbox: str = "", cause: str = "") -> None:
     """Write a check of some days ago into the ledger."""
     spec = load_workload(f"bikes-{sandbox}" if sandbox else "bikes")
     with tracked_run(spec, "monitoring", window=None, as_of=NOW - day * DAY) as run:
         run.log([Tag("twinloop.decision", action), Metric("accuracy/estimated_rmsle", 0.3)])
+        run.log([Tag("twinloop.cause_of_retraining", cause)] if cause else [])
 
 
 def now() -> TrackedRun:
@@ -46,6 +47,27 @@ def test_earlier_checks_come_in_order_of_their_moments(home: Path) -> None:
     assert [w.as_of for w in found] == [NOW - d * DAY for d in (3, 2, 1)]
     assert [w.action for w in found] == ["retrain", "watch", "fine"]
     assert {w.estimated for w in found} == {0.3}
+
+
+def test_calls_are_known_though_more_checks_came_since_than_are_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that called for nothing, or were held back, are not: there may be one every hour."""
+    monkeypatch.setattr(recalling, "_MOST", 3)
+    for day, action, cause in (
+        (9, "retrain", "drift: x"),
+        (8, "fine", ""),
+        (7, "fine", NEW_LABELS),
+        (6, "watch", "labels"),
+        (3, "fine", ""),
+        (2, "retrain", "labels"),
+        (1, "fine", ""),
+    ):
+        watch(day, action, cause=cause)
+    found = past_watches(load_workload("bikes"), NOW, now())
+    # One of the three is the check that asks.
+    assert [w.as_of for w in found] == [NOW - d * DAY for d in (9, 7, 2, 1)]
+    assert [w.called for w in found] == [True, True, True, False]
 
 
 def test_what_comes_later_is_not_known_yet(home: Path) -> None:
@@ -106,6 +128,47 @@ def test_asks_in_vain_are_counted_from_the_champion_on(home: Path) -> None:
         champion = ServedVersion.model_construct(**known, trained_at=NOW - day * DAY)
         idle.append(circumstances(spec, champion, fine, past, now()).idle)
     assert idle == [3, 2, 1, 0]
+
+
+def test_a_champion_that_came_back_has_been_asked_nothing_yet(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ask that led to the version it gave way to for a while was not in vain."""
+    spec, fine = load_workload("bikes"), Decision(action="fine", reasons=("x",), features=())
+    past = tuple(Watch(as_of=NOW - d * DAY, action="fine", cause=NEW_LABELS) for d in (9, 2))
+    for day in (9, 2):
+        with tracked_run(spec, "retraining", window=None, as_of=NOW - day * DAY) as run:
+            run.log([Tag(ANSWERED, "yes")])
+    moves: list[Move] = []
+    monkeypatch.setattr(recalling, "champion_moves", lambda _: moves)
+    known: dict[str, Any] = {"version": "1", "until": None, "trained_at": NOW - 20 * DAY}
+    champion = ServedVersion.model_construct(**known)
+
+    def idle() -> int:
+        return circumstances(spec, champion, fine, past, now()).idle
+
+    parts: dict[str, Any] = {"reason": "", "recorded": 0, "run_id": "r"}
+    moves.append(Move(at=NOW - 20 * DAY, was="", became="1", **parts))
+    moves.append(Move(at=NOW - 9 * DAY, was="1", became="2", **parts))
+    assert idle() == 2
+    moves.append(Move(at=NOW + DAY, was="2", became="1", **parts))
+    assert idle() == 2
+    moves.append(Move(at=NOW - 5 * DAY, was="2", became="1", **parts))
+    assert idle() == 1
+
+
+def test_an_ask_without_an_answer_is_only_a_call(home: Path) -> None:
+    """So that what it waits for is told apart from what was asked."""
+    spec, fine = load_workload("bikes"), Decision(action="fine", reasons=("x",), features=())
+    past = tuple(Watch(as_of=NOW - d * DAY, action="fine", cause=NEW_LABELS) for d in (9, 2))
+    known: dict[str, Any] = {"version": "1", "until": None, "trained_at": NOW - 20 * DAY}
+    champion = ServedVersion.model_construct(**known)
+    found = circumstances(spec, champion, fine, past, now())
+    assert (found.since_any, found.since_answer) == (2 * DAY, None)
+    with tracked_run(spec, "retraining", window=None, as_of=NOW - 9 * DAY) as run:
+        run.log([Tag(ANSWERED, "yes")])
+    found = circumstances(spec, champion, fine, past, now())
+    assert (found.since_any, found.since_answer) == (2 * DAY, 9 * DAY)
 
 
 def test_a_budget_that_is_spent_is_named(home: Path) -> None:

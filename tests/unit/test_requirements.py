@@ -1,6 +1,7 @@
 """Requirements: pins are read once, and MLflow looks up nothing but what is none of them."""
 
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -26,6 +27,47 @@ def test_mlflow_is_spared_pins_and_warns_of_the_rest(
     assert looked == []
     process([], [*pins, "nothing-like-it==1.0"])
     assert looked == [["nothing-like-it==1.0"]]
+
+
+def test_a_release_that_asks_otherwise_is_answered_by_its_own_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By whatever names, with whatever beside it: what was patched is not known to stay."""
+    looked: list[Any] = []
+
+    def look(*args: Any, **kwargs: Any) -> str:
+        looked.append((args, kwargs))
+        return "seen"
+
+    name = "warn_dependency_requirement_mismatches"
+    monkeypatch.setattr(environment, name, look)
+    pins = pinned(["numpy"])
+    spare_pins(pins)
+    patched: Any = getattr(environment, name)
+    calls: list[Any] = [
+        ((), {}),
+        ((None,), {}),
+        ((tuple(pins),), {}),
+        ((pins, "conda"), {}),
+        ((pins,), {"quiet": True}),
+        ((), {"model_requirements": pins}),
+        (([["unhashable"]],), {}),
+    ]
+    assert [patched(*args, **kwargs) for args, kwargs in calls] == ["seen"] * len(calls)
+    assert looked == calls
+    assert patched(pins) is None
+
+
+def test_a_release_that_has_no_such_look_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is put where nothing was, and nothing fails."""
+    name = "warn_dependency_requirement_mismatches"
+    monkeypatch.delattr(environment, name)
+    spare_pins(["numpy==1"])
+    assert not hasattr(environment, name)
+    monkeypatch.setitem(sys.modules, "mlflow.utils", None)
+    spare_pins(["numpy==1"])
 
 
 def test_what_is_not_met_here_is_still_warned_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pytest
 
 from tasks.choosing import _kept, choose_history
-from tasks.deciding import searched_window
+from tasks.deciding import searched_alike, searched_window
 from tasks.refreshing import Made, Refresh, prepare_refresh, probe_refresh
 from tasks.registry import ServedVersion
 from tasks.settings import load_workload
 from tasks.tracking import client, tracked_run
+from twinloop.continuation import continued_result
 from twinloop.errors import EmptyWindowError, QuarantineError, TwinloopError
 from twinloop.histories import Compared
 from twinloop.historyplan import plan_histories
@@ -124,6 +125,12 @@ def test_a_search_takes_a_history_over_only_where_it_is_judged_on_other_rows(
         window=longer,
         own_holdout=14 * DAY,
         new=60 * DAY,
+        like=WINNER,
     )
     assert searched_window(refresh, own) == (longer if taken else own)
     assert searched_window(None, own) == own
+    # So its winner is fitted as the refresh is, unless that is no fit at all.
+    assert searched_alike(refresh) is taken
+    grown = continued_result(WINNER, "1", "0" * 64, 30 * DAY)
+    assert not searched_alike(refresh.model_copy(update={"like": grown}))
+    assert not searched_alike(None)
