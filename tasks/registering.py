@@ -10,6 +10,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tasks import storage
+from tasks.ancestors import tell_ancestor
 from tasks.bundling import bundle_core
 from tasks.metering import leave_behind, step
 from tasks.preparing import Snapshot
@@ -202,6 +203,8 @@ def register_version(
     version = handle(created)
     leave_behind(sum(len(c) for c in serving.read_files(model.folder / "served").values()))
     _verify(version, model.folder / "probe.parquet", workload)
+    if model.recipe and model.recipe.continues:
+        tell_ancestor(workload, model.recipe.continues, version.version)
     run.log([Tag("twinloop.version", version.version)])
     return version
 
