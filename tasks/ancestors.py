@@ -6,7 +6,7 @@ from functools import partial
 from tasks.registry import find_version, load_version
 from tasks.tracking import client
 from twinloop.errors import RegistryError, ReproductionError
-from twinloop.recipe import Continues
+from twinloop.recipe import Continues, Recipe
 from twinloop.scorer import Scorer
 from twinloop.validation import LabelledRows
 from twinloop.workload import Workload
@@ -53,18 +53,21 @@ def load_ancestor(workload: Workload, made: Continues) -> Scorer:
         ) from err
 
 
-def tell_ancestor(workload: Workload, made: Continues, heir: str) -> None:
+def tell_ancestor(workload: Workload, recipe: Recipe | None, heir: str) -> None:
     """Tag an ancestor with what continues it: deleted, it takes away how to fit that again.
 
     Parameters
     ----------
     workload
         Whose versions.
-    made
-        Names the ancestor.
+    recipe
+        What the heir was made by; it names the ancestor, if there is one.
     heir
-        Number of the version that continues it.
+        Number of the version that may continue it.
     """
+    made = recipe.continues if recipe else None
+    if made is None:
+        return
     known = client().get_model_version(workload.id, made.version).tags.get(CONTINUED_BY)
     heirs = f"{known}, {heir}" if known else heir
     client().set_model_version_tag(workload.id, made.version, CONTINUED_BY, heirs[-_LONGEST_TAG:])

@@ -25,6 +25,7 @@ from twinloop.continuation import (
     is_continued,
     newest_span,
     recipe_of,
+    tell_enough,
     unlike,
 )
 from twinloop.continuationplan import plan_contest, plan_no_contest
@@ -42,9 +43,6 @@ from twinloop.workload import Workload
 # Where histories grow the refit before a stretch has a little less than its own; where it has much
 # less the continuation, which keeps all its ancestor knew, would win by that alone.
 _LEAST_BEFORE = 0.9
-# Thirds of a stretch, and days: a standard error of fewer is mostly luck.
-_FEWEST_GROUPS = 4
-_DAY = 86_400_000_000
 _progress = logging.getLogger("twinloop.progress")
 
 
@@ -196,9 +194,8 @@ def _ask(
     if not parts or min(learned) < FEWEST_ROWS:
         return []
     asked = times[np.concatenate([valid for _, valid in parts])]
-    groups, least = stretch_groups(asked, bounds), refresh.workload.retraining.min_new_rows
-    fewest = min(len(np.unique(groups)), len(np.unique(asked // _DAY)))
-    if len(asked) < least or fewest < _FEWEST_GROUPS:
+    groups = stretch_groups(asked, bounds)
+    if not tell_enough(asked, groups, refresh.workload.retraining.min_new_rows):
         return []
     threads = threads_for(refresh.snapshot.rows)
     found: list[Compared] = []

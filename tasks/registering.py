@@ -203,8 +203,7 @@ def register_version(
     version = handle(created)
     leave_behind(sum(len(c) for c in serving.read_files(model.folder / "served").values()))
     _verify(version, model.folder / "probe.parquet", workload)
-    if model.recipe and model.recipe.continues:
-        tell_ancestor(workload, model.recipe.continues, version.version)
+    tell_ancestor(workload, model.recipe, version.version)
     run.log([Tag("twinloop.version", version.version)])
     return version
 
@@ -271,8 +270,16 @@ def _output_type(kind: pa.DataType) -> Any:
 
 def _requirements(served: Path) -> list[str]:
     """Pin what loading this model takes, and all that this takes in turn, as installed here."""
-    needed = ["cronsim", "mlflow", "numpy", "pandas", "pyarrow", "pydantic"]
-    needed += ["scikit-learn", "scipy"]
+    needed = [
+        "cronsim",
+        "mlflow",
+        "numpy",
+        "pandas",
+        "pyarrow",
+        "pydantic",
+        "scikit-learn",
+        "scipy",
+    ]
     if any(served.glob("*.skops")):
         needed.append("skops")
     if any(served.glob("*.ubj")):
