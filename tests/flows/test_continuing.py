@@ -91,10 +91,10 @@ def last_run(kind: str) -> Any:
 
 
 def retrained(
-    home: Path, born: int = BORN, later: int = LATER, **other: str
+    home: Path, other: dict[str, str] | None = None, born: int = BORN, later: int = LATER
 ) -> tuple[TrainingResult | None, Recipe | None]:
     """Train and retrain; return what came of it, and what was fitted."""
-    mill(home, **other)
+    mill(home, **(other or {}))
     train_model("mill", as_of=START + born * DAY)
     result = retrain_model("mill", START + later * DAY)
     if result is None:
@@ -188,7 +188,7 @@ def test_what_a_continuation_would_be_wrong_for_is_fitted_anew(
     home: Path, other: dict[str, str], words: str
 ) -> None:
     """Old rows that may not count, too few that are new, or probabilities: the run says which."""
-    result, recipe = retrained(home, **other)
+    result, recipe = retrained(home, other)
     assert words in why()
     assert "twinloop.made_as" not in last_run("retraining").data.tags
     assert result is None or (recipe is not None and recipe.continues is None)
@@ -196,7 +196,7 @@ def test_what_a_continuation_would_be_wrong_for_is_fitted_anew(
 
 def test_a_refit_is_not_tried_on_less_than_it_is_fitted_on(home: Path) -> None:
     """Where no rows lie so far back there is no contest: the continuation would win by them."""
-    retrained(home, 20, 45)
+    retrained(home, born=20, later=45)
     assert "nothing to continue: too little before what is new" in why()
 
 
@@ -243,7 +243,7 @@ def test_rows_asked_are_strangers_and_the_ancestor_is_at_hand(
 
     monkeypatch.setattr("tasks.continuing.row_losses", ask)
     monkeypatch.setattr("tasks.ancestors.find_version", look)
-    retrained(home, group="group: crew", ignore="high")
+    retrained(home, {"group": "group: crew", "ignore": "high"})
     assert "nothing to continue" not in why()
     assert len(asked) == 4
     assert looked
@@ -251,7 +251,7 @@ def test_rows_asked_are_strangers_and_the_ancestor_is_at_hand(
 
 def test_before_the_jury_a_continuation_has_no_head_start(home: Path) -> None:
     """Of rows its ancestor was fitted on, what the new trees spoil counts, not what it knew."""
-    result, recipe = retrained(home, jury="0.5")
+    result, recipe = retrained(home, {"jury": "0.5"})
     assert result is not None
     assert recipe is not None
     assert recipe.continues is not None

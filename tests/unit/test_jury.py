@@ -150,7 +150,7 @@ def test_it_vetoes_what_lost_more_than_allowed() -> None:
 
 
 def test_what_an_ancestor_knows_is_no_head_start() -> None:
-    """Of rows it may have been fitted on its own answers stand, numbers and shares; else records."""
+    """Of rows it may have been fitted on its own answers stand, numbers and shares alike."""
     known = np.array([True, False, True])
     old, said = np.array([1.0, 2.0, 3.0]), np.array([7.0, 8.0, 9.0])
     assert known_said(Predictions(old), known, Predictions(said)).value.tolist() == [7, 2, 9]
