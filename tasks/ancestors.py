@@ -14,7 +14,7 @@ from twinloop.workload import Workload
 # Of an ancestor: the versions that continue it.
 CONTINUED_BY = "twinloop.continued_by"
 # MLflow refuses longer values of a version's tags.
-_LONGEST_TAG = 5000
+LONGEST_TAG = 5000
 
 
 def with_ancestors(rows: LabelledRows, workload: Workload) -> LabelledRows:
@@ -70,4 +70,4 @@ def tell_ancestor(workload: Workload, recipe: Recipe | None, heir: str) -> None:
         return
     known = client().get_model_version(workload.id, made.version).tags.get(CONTINUED_BY)
     heirs = f"{known}, {heir}" if known else heir
-    client().set_model_version_tag(workload.id, made.version, CONTINUED_BY, heirs[-_LONGEST_TAG:])
+    client().set_model_version_tag(workload.id, made.version, CONTINUED_BY, heirs[-LONGEST_TAG:])

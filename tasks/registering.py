@@ -10,7 +10,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tasks import storage
-from tasks.ancestors import tell_ancestor
+from tasks.ancestors import LONGEST_TAG, tell_ancestor
 from tasks.bundling import bundle_core
 from tasks.metering import leave_behind, step
 from tasks.preparing import Snapshot
@@ -35,8 +35,6 @@ from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
 
 _PROBE_ROWS = 200
-# MLflow refuses longer values of a version's tags.
-_LONGEST_TAG = 5000
 
 
 class ModelFiles(Frozen):
@@ -181,8 +179,8 @@ def register_version(
         "data_digest": snapshot.digest,
         "trained_at": run.as_of.isoformat(),
         "verdict": verdict.outcome,
-        "verdict_reason": verdict.reason[:_LONGEST_TAG],
-        "verdict_checks": checks_json(verdict, _LONGEST_TAG),
+        "verdict_reason": verdict.reason[:LONGEST_TAG],
+        "verdict_checks": checks_json(verdict, LONGEST_TAG),
         "recipe": model.recipe.model_dump_json() if model.recipe else "",
     }
     run.log(
@@ -270,16 +268,8 @@ def _output_type(kind: pa.DataType) -> Any:
 
 def _requirements(served: Path) -> list[str]:
     """Pin what loading this model takes, and all that this takes in turn, as installed here."""
-    needed = [
-        "cronsim",
-        "mlflow",
-        "numpy",
-        "pandas",
-        "pyarrow",
-        "pydantic",
-        "scikit-learn",
-        "scipy",
-    ]
+    needed = ["cronsim", "mlflow", "numpy", "pandas", "pyarrow", "pydantic"]
+    needed += ["scikit-learn", "scipy"]
     if any(served.glob("*.skops")):
         needed.append("skops")
     if any(served.glob("*.ubj")):
