@@ -8,6 +8,8 @@ from functools import partial
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
@@ -18,6 +20,7 @@ from tasks.preparing import prepare_snapshot
 from tasks.refreshing import Made, history_window
 from tasks.tracking import TrackedRun
 from tasks.validating import share_cores
+from twinloop.continuationplan import LONGEST_TAG
 from twinloop.errors import TwinloopError
 from twinloop.evaluation import watched_metric
 from twinloop.histories import (
@@ -38,9 +41,8 @@ from twinloop.validation import LabelledRows, fit_rows, label_rows, times_of
 from twinloop.window import as_utc
 from twinloop.workload import Workload
 
-# Fewer rows than this are no history to fit a model on.
-_FEWEST_ROWS = 100
-_LONGEST_TAG = 4000
+# Fewer rows than this are none to fit a model on that is to be compared with another.
+FEWEST_ROWS = 100
 _progress = logging.getLogger("twinloop.progress")
 
 
@@ -78,7 +80,7 @@ def choose_history(
         compared = _compare_all(workload, own, made.recipe, holdout, as_of)
     except TwinloopError as err:
         words = f"{History(span=own).words}: others could not be compared, {err.message}"
-        run.log([Tag(REASON_TAG, words[:_LONGEST_TAG])])
+        run.log([Tag(REASON_TAG, words[:LONGEST_TAG])])
         _progress.warning("history of %s: %s", workload.id, words)
         return History(span=own)
     if not compared:
@@ -102,7 +104,8 @@ def _compare_all(
     end = int(times[-1]) + 1 - _micros(holdout)
     bounds = [end - (STRETCHES - i) * _micros(holdout) for i in range(STRETCHES + 1)]
     available = timedelta(microseconds=max(bounds[0] - int(times[0]), 0))
-    return compare_histories(rows, recipe, histories(own, available), bounds)
+    groups = group_codes(table, workload)
+    return compare_histories(rows, recipe, histories(own, available), bounds, groups)
 
 
 def _within(times: np.ndarray, history: History, end: int) -> np.ndarray:
@@ -112,7 +115,11 @@ def _within(times: np.ndarray, history: History, end: int) -> np.ndarray:
 
 
 def compare_histories(
-    rows: LabelledRows, recipe: Recipe, options: tuple[History, ...], bounds: list[int]
+    rows: LabelledRows,
+    recipe: Recipe,
+    options: tuple[History, ...],
+    bounds: list[int],
+    groups: np.ndarray | None = None,
 ) -> list[Compared]:
     """Fit a recipe on each history before each stretch, and compare what it says of the stretches.
 
@@ -126,15 +133,17 @@ def compare_histories(
         The workload's own window first; those with too few rows before a stretch are left out.
     bounds
         Where stretches begin, and where the last one ends, microseconds since 1970.
+    groups : np.ndarray of int64, shape (n_rows,), or None
+        As of `group_codes`: rows of a group that has rows before a stretch are not asked about.
     """
     times = rows.about.times
     assert times is not None  # noqa: S101 - histories are of time
     gap = _micros(rows.workload.training.gap)
-    stretches = [(a, np.flatnonzero((times >= a) & (times < b))) for a, b in pairwise(bounds)]
+    stretches = [(a, asked_rows(times, a, b, gap, groups)) for a, b in pairwise(bounds)]
     asked = [(a, at) for a, at in stretches if len(at)]
     found: list[Compared] = []
     own: np.ndarray | None = None
-    groups = stretch_groups(times[np.concatenate([v for _, v in asked])], bounds) if asked else None
+    parted = stretch_groups(times[np.concatenate([v for _, v in asked])], bounds) if asked else None
     workers, threads = share_cores(len(asked) * len(options), rows.matrix.X.nbytes)
     with threadpool_limits(threads), ThreadPoolExecutor(workers) as pool:
         for option in options:
@@ -142,7 +151,7 @@ def compare_histories(
             parts = [
                 np.flatnonzero((times >= a - gap - span) & (times < a - gap)) for a, _ in asked
             ]
-            if not parts or min(len(part) for part in parts) < _FEWEST_ROWS:
+            if not parts or min(len(part) for part in parts) < FEWEST_ROWS:
                 if own is None:
                     return []
                 continue
@@ -151,10 +160,40 @@ def compare_histories(
             answers = list(pool.map(ask, parts, [valid for _, valid in asked]))
             losses = np.concatenate([loss for loss, _ in answers])
             own = losses if own is None else own
-            assert groups is not None  # noqa: S101 - there are stretches
+            assert parted is not None  # noqa: S101 - there are stretches
             cpu = sum(seconds for _, seconds in answers)
-            found.append(Compared.of(option, losses, own, groups, len(parts[-1]), cpu))
+            found.append(Compared.of(option, losses, own, parted, len(parts[-1]), cpu))
     return found
+
+
+def group_codes(table: pa.Table, workload: Workload) -> np.ndarray | None:
+    """Return the rows' groups as numbers, shape (n_rows,), or None where rows have no group."""
+    if workload.group is None:
+        return None
+    codes: np.ndarray = pd.factorize(table.column(workload.group).to_numpy())[0]
+    return codes
+
+
+def asked_rows(
+    times: np.ndarray, start: int, end: int, gap: int, groups: np.ndarray | None
+) -> np.ndarray:
+    """Return the rows to be asked about of a stretch of time, as the holdout has them.
+
+    Rows of a group that has rows before, which may be fitted, would reward learning by heart.
+
+    Parameters
+    ----------
+    times : np.ndarray of int64, shape (n_rows,)
+        Microseconds since 1970.
+    start, end, gap
+        The stretch, and what is left out before it, in microseconds.
+    groups : np.ndarray of int64, shape (n_rows,), or None
+        As of `group_codes`.
+    """
+    asked = (times >= start) & (times < end)
+    if groups is not None:
+        asked &= ~np.isin(groups, groups[times < start - gap])
+    return np.flatnonzero(asked)
 
 
 def row_losses(

@@ -1,7 +1,7 @@
 """Continuing: the champion's trees grown on, held to a refit on rows that neither has seen."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
-from tasks.choosing import row_losses
+from tasks.choosing import FEWEST_ROWS, asked_rows, group_codes, row_losses
 from tasks.metering import step
+from tasks.preparing import prepare_snapshot
 from tasks.refreshing import Refresh
 from tasks.registry import load_version
 from tasks.settings import threads_for
 from tasks.tracking import TrackedRun
-from tasks.validating import Study, open_study
+from tasks.validating import open_study
 from twinloop.continuation import (
     Contest,
     can_grow,
@@ -24,6 +25,7 @@ from twinloop.continuation import (
     is_continued,
     newest_span,
     recipe_of,
+    tell_enough,
     unlike,
 )
 from twinloop.continuationplan import plan_contest, plan_no_contest
@@ -33,11 +35,14 @@ from twinloop.histories import Compared, stretch_groups
 from twinloop.recipe import Recipe
 from twinloop.refresh import History, boosted_rounds
 from twinloop.results import CandidateResult
-from twinloop.validation import times_of
+from twinloop.scorer import Scorer, Target
+from twinloop.validation import LabelledRows, label_rows, times_of
+from twinloop.window import Window
 from twinloop.workload import Workload
 
-# Fewer rows than this are none to fit on.
-_FEWEST_ROWS = 100
+# Where histories grow the refit before a stretch has a little less than its own; where it has much
+# less the continuation, which keeps all its ancestor knew, would win by that alone.
+_LEAST_BEFORE = 0.9
 _progress = logging.getLogger("twinloop.progress")
 
 
@@ -60,11 +65,17 @@ def choose_making(workload: Workload, refresh: Refresh, run: TrackedRun) -> Refr
     """
     if not workload.retraining.continuing or not can_grow(refresh.like):
         return refresh
+    from mlflow.exceptions import MlflowException
+
     grown = _grown(workload, refresh)
     try:
         found = _compare(refresh, grown)
     except TwinloopError as err:
         found = err.message
+    except (ValueError, MlflowException) as err:  # XGBoost's own is a ValueError
+        # Nobody asked for the comparison: a retraining goes on without it.
+        found = f"they could not be compared, {type(err).__name__}: {err}"
+        _progress.warning("continuing of %s: %s", workload.id, found)
     if isinstance(found, str):
         run.log(plan_no_contest(found))
         return refresh
@@ -86,56 +97,116 @@ def _compare(refresh: Refresh, grown: CandidateResult) -> Contest | str:
     workload, champion = refresh.workload, refresh.champion
     if is_continued(champion.recipe):
         return f"{champion.label} is a continuation itself, and these are one generation deep"
+    if workload.training.rolling:
+        return "by training.rolling no tree may know rows that a rolling window has left behind"
     study = open_study(workload, refresh.snapshot)
+    if study.target.classes:
+        return "the folds of a refit cannot tell how to calibrate probabilities of a continuation"
     old = load_version(champion, workload.trusted)
     if why := unlike(old.scorer, study.rows.matrix.features, study.target):
         return f"{champion.label}: {why}"
     # As the probe will: what lacks a column cannot be read.
-    check_rows(study.table.take(pa.array(study.split.train[-_FEWEST_ROWS:])), old.contract)
+    check_rows(study.table.take(pa.array(study.split.train[-FEWEST_ROWS:])), old.contract)
+    times = times_of(study.table, workload)
+    assert times is not None  # noqa: S101 - only workloads with time are refreshed
+    known = times[study.split.train]
+    bounds = contest_bounds(known, champion.until or 0)
+    if not bounds:
+        return _too_little(champion.label)
+    asked = _open_contest(refresh, bounds, int(np.ptp(known)), old.scorer, study.target)
+    if isinstance(asked, str):
+        return asked
     made = recipe_of(grown)
     rounds = boosted_rounds(old.scorer.predictor)
     refit = made.model_copy(update={"continues": None, "rounds": rounds})
-    found = _ask(refresh, study, (refit, made))
+    found = _ask(refresh, asked, bounds, (refit, made))
     if not found or made.continues is None:
-        return f"too little before the holdout is new to {champion.label}"
+        return _too_little(champion.label)
     return Contest(refit=found[0], grown=found[1], made=made.continues)
 
 
-def _ask(refresh: Refresh, study: Study, recipes: tuple[Recipe, Recipe]) -> list[Compared]:
+def _too_little(label: str) -> str:
+    return f"too little before the holdout is new to {label}"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What both ways are tried on: all rows, and of each stretch those before it and its own."""
+
+    rows: LabelledRows
+    parts: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+def _open_contest(
+    refresh: Refresh, bounds: list[int], span: int, ancestor: Scorer, target: Target
+) -> _Asked | str:
+    """Prepare rows so far back that the refit has its whole history before each stretch, too.
+
+    Parameters
+    ----------
+    refresh
+        Its own rows reach one history back from its holdout.
+    bounds
+        Where stretches begin, and where the last one ends, microseconds since 1970.
+    span
+        Microseconds from the first to the last row that the refit would be fitted on.
+    ancestor
+        Found here once: what it takes to find it is not what it takes to grow it.
+    target
+        What both have learned.
+    """
+    workload = refresh.workload
+    gap = workload.training.gap // timedelta(microseconds=1)
+    snapshot = refresh.snapshot
+    if refresh.history.span is not None:
+        more = timedelta(microseconds=bounds[-1] - bounds[0] + gap)
+        window = Window(start=refresh.window.start - more, end=refresh.window.end)
+        snapshot = prepare_snapshot(workload, window)
+    table = snapshot.table()
+    rows = label_rows(table, snapshot.contract, target, workload)
+    if why := unlike(ancestor, rows.matrix.features, target):
+        return f"{refresh.champion.label}: {why}"
+    times, groups = rows.about.times, group_codes(table, workload)
+    assert times is not None  # noqa: S101 - only workloads with time are refreshed
+    if bounds[0] - gap - int(times.min()) < _LEAST_BEFORE * span:
+        return "too little before what is new: the refit would have less than it is fitted on"
+    parts = [
+        (
+            np.flatnonzero((times >= a - gap - span) & (times < a - gap)),
+            asked_rows(times, a, b, gap, groups),
+        )
+        for a, b in pairwise(bounds)
+    ]
+    found = replace(rows, ancestor=lambda _: ancestor)
+    return _Asked(found, tuple((fitted, asked) for fitted, asked in parts if len(asked)))
+
+
+def _ask(
+    refresh: Refresh, contest: _Asked, bounds: list[int], recipes: tuple[Recipe, Recipe]
+) -> list[Compared]:
     """Make each recipe before each stretch, and compare what it says of it; none if too few rows.
 
     The first of them is what the other is compared with.
     """
-    workload, train = refresh.workload, study.split.train
-    times = times_of(study.table, workload)
+    rows, parts, times = contest.rows, contest.parts, contest.rows.about.times
     assert times is not None  # noqa: S101 - only workloads with time are refreshed
-    bounds = contest_bounds(times[train], refresh.champion.until or 0)
-    parts = _parts(times[train], bounds, workload)
-    if not parts or min(len(fitted) for fitted, _ in parts) < _FEWEST_ROWS:
+    learned = [len(recipe.newest(fitted, times)) for recipe in recipes for fitted, _ in parts]
+    if not parts or min(learned) < FEWEST_ROWS:
         return []
-    groups = stretch_groups(times[train[np.concatenate([asked for _, asked in parts])]], bounds)
-    rows, threads = replace(study.rows, edges=None), threads_for(refresh.snapshot.rows)
+    asked = times[np.concatenate([valid for _, valid in parts])]
+    groups = stretch_groups(asked, bounds)
+    if not tell_enough(asked, groups, refresh.workload.retraining.min_new_rows):
+        return []
+    threads = threads_for(refresh.snapshot.rows)
     found: list[Compared] = []
     own: np.ndarray | None = None
     with threadpool_limits(threads):
         for recipe in recipes:
-            said = [row_losses(rows, recipe, threads, train[a], train[b]) for a, b in parts]
+            said = [row_losses(rows, recipe, threads, before, valid) for before, valid in parts]
             losses = np.concatenate([loss for loss, _ in said])
             own = losses if own is None else own
             span = recipe.recent if recipe.continues is None else recipe.continues.recent
-            fitted = len(recipe.newest(train[parts[-1][0]], times))
+            fitted = len(recipe.newest(parts[-1][0], times))
             cpu = sum(seconds for _, seconds in said)
             found.append(Compared.of(History(span=span), losses, own, groups, fitted, cpu))
     return found
-
-
-def _parts(
-    times: np.ndarray, bounds: list[int], workload: Workload
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return, of each stretch that has rows, the rows before it and its own."""
-    gap = workload.training.gap // timedelta(microseconds=1)
-    parts = [
-        (np.flatnonzero(times < a - gap), np.flatnonzero((times >= a) & (times < b)))
-        for a, b in pairwise(bounds)
-    ]
-    return [(fitted, asked) for fitted, asked in parts if len(asked)]

@@ -11,16 +11,18 @@ from tasks.measuring import measure_footprint
 from tasks.metering import step
 from tasks.preparing import Snapshot
 from tasks.registering import ModelFiles
-from tasks.registry import ServedVersion, holdout_rule, load_version
+from tasks.registry import ServedVersion, find_version, holdout_rule, load_version
 from tasks.settings import threads_for
 from tasks.tracking import TrackedRun
 from tasks.validating import Study, open_study
 from twinloop import jury, serving
+from twinloop.continuation import recipe_of
 from twinloop.contract import check_rows
 from twinloop.ensemble import fit_members
 from twinloop.errors import ColumnError
 from twinloop.evaluation import METRICS, block_ids
 from twinloop.paired import Pairing, measure_gain
+from twinloop.recipe import Continues
 from twinloop.results import CandidateResult, Leaderboard
 from twinloop.scorer import Predictions, Scorer
 from twinloop.slices import slice_columns, slice_rows
@@ -142,9 +144,27 @@ def _ask_jury(case: _Case, scorer: Scorer, content: bytes, verdict: Verdict) -> 
         words = f"the jury was not asked: its rows cannot be read any more ({err})"
         return Check(name="jury", outcome="open", words=words)
     recorded = jury.recorded_predictions(rows, n_classes)
-    found = measure_gain(pair_models(rows, y, recorded, answers, workload))
+    found, beside = measure_gain(pair_models(rows, y, recorded, answers, workload)), ""
     skill = metric.gain(found.old, metric.score(y, jury.constant(y, metric, n_classes)))
-    return jury.jury_check(found, skill, rules.jury or 0.0, metric.name, int(seen.sum()))
+    made = recipe_of(case.winner).continues
+    if made is not None:
+        # Both records count: what was lost in all, and what the new trees spoil of what it knows.
+        own = measure_gain(
+            pair_models(rows, y, _known(case, made, rows, recorded), answers, workload)
+        )
+        if own.high < found.high:
+            found, beside = own, f"version {made.version}'s own answers"
+    keep, left_out = rules.jury or 0.0, int(seen.sum())
+    return jury.jury_check(found, skill, keep, metric.name, left_out, beside)
+
+
+def _known(case: _Case, made: Continues, rows: pa.Table, recorded: Predictions) -> Predictions:
+    """Return what the ancestor of a continuation says of jury rows it may have been fitted on."""
+    workload = case.workload
+    ancestor, times = find_version(workload, made.version), times_of(rows, workload)
+    assert times is not None  # noqa: S101 - only workloads with time are refreshed
+    said = load_version(ancestor, workload.trusted).scorer.predict(rows)
+    return jury.known_said(recorded, times <= (ancestor.until or 0), said)
 
 
 def _with_jury(

@@ -10,6 +10,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tasks import storage
+from tasks.ancestors import LONGEST_TAG, tell_ancestor
 from tasks.bundling import bundle_core
 from tasks.metering import leave_behind, step
 from tasks.preparing import Snapshot
@@ -34,8 +35,6 @@ from twinloop.vocabulary import Frozen
 from twinloop.workload import Workload
 
 _PROBE_ROWS = 200
-# MLflow refuses longer values of a version's tags.
-_LONGEST_TAG = 5000
 
 
 class ModelFiles(Frozen):
@@ -180,8 +179,8 @@ def register_version(
         "data_digest": snapshot.digest,
         "trained_at": run.as_of.isoformat(),
         "verdict": verdict.outcome,
-        "verdict_reason": verdict.reason[:_LONGEST_TAG],
-        "verdict_checks": checks_json(verdict, _LONGEST_TAG),
+        "verdict_reason": verdict.reason[:LONGEST_TAG],
+        "verdict_checks": checks_json(verdict, LONGEST_TAG),
         "recipe": model.recipe.model_dump_json() if model.recipe else "",
     }
     run.log(
@@ -202,6 +201,7 @@ def register_version(
     version = handle(created)
     leave_behind(sum(len(c) for c in serving.read_files(model.folder / "served").values()))
     _verify(version, model.folder / "probe.parquet", workload)
+    tell_ancestor(workload, model.recipe, version.version)
     run.log([Tag("twinloop.version", version.version)])
     return version
 

@@ -36,6 +36,9 @@ _RATE = 0.03
 _SHARE = 1 / 6
 # Of what is new: one to learn from, the others to be asked.
 _PARTS = 3
+# Thirds of a stretch, and days: a standard error of fewer is mostly luck.
+_FEWEST_GROUPS = 4
+_DAY = 86_400_000_000
 
 
 def newest_span(window: timedelta) -> timedelta:
@@ -237,3 +240,19 @@ def contest_bounds(times: np.ndarray, until: int) -> list[int]:
     first, end = int(new.min()), int(new.max()) + 1
     bounds = [first + (end - first) * i // _PARTS for i in range(1, _PARTS)] + [end]
     return bounds if len(set(bounds)) == len(bounds) and bounds[0] > first else []
+
+
+def tell_enough(times: np.ndarray, groups: np.ndarray, least: int) -> bool:
+    """Tell whether rows are enough to see by them which of two ways does better.
+
+    Parameters
+    ----------
+    times : np.ndarray of int64, shape (n_rows,)
+        Microseconds since 1970, of the rows to be asked about.
+    groups : np.ndarray of int64, shape (n_rows,)
+        Neighbours that hang together; see `twinloop.histories.stretch_groups`.
+    least
+        How many rows there must be.
+    """
+    fewest = min(len(np.unique(groups)), len(np.unique(times // _DAY)))
+    return len(times) >= least and fewest >= _FEWEST_GROUPS

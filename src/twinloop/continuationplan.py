@@ -11,7 +11,8 @@ from twinloop.workload import Workload
 # `continuation` or `refit`, and why; where there was nothing to compare only the reason.
 TAG = "twinloop.made_as"
 REASON_TAG = "twinloop.made_as_reason"
-_LONGEST_TAG = 4000
+# MLflow would refuse a tag of 8,000 characters; so long a reason nobody reads.
+LONGEST_TAG = 4000
 
 
 def plan_contest(contest: Contest, workload: Workload) -> Iterator[LogItem]:
@@ -30,7 +31,7 @@ def plan_contest(contest: Contest, workload: Workload) -> Iterator[LogItem]:
         for name, c in (("refit", contest.refit), ("continuation", contest.grown))
     )
     yield Tag(TAG, contest.better)
-    yield Tag(REASON_TAG, words[:_LONGEST_TAG])
+    yield Tag(REASON_TAG, words[:LONGEST_TAG])
     yield Table("continuation", f"Refit or continuation: {words}", heads, rows)
     page = markdown_table(heads, rows)
     yield Text("continuation.md", f"# Refit or continuation\n\n{words}\n\n{page}\n")
@@ -41,4 +42,4 @@ def plan_contest(contest: Contest, workload: Workload) -> Iterator[LogItem]:
 
 def plan_no_contest(words: str) -> Iterator[LogItem]:
     """Yield why nothing was continued."""
-    yield Tag(REASON_TAG, f"nothing to continue: {words}"[:_LONGEST_TAG])
+    yield Tag(REASON_TAG, f"nothing to continue: {words}"[:LONGEST_TAG])

@@ -142,7 +142,30 @@ def constant(y: np.ndarray, metric: Metric, n_classes: int) -> Predictions:
     return Predictions(np.full(len(y), int(shares.argmax())), np.tile(shares, (len(y), 1)))
 
 
-def jury_check(found: Gain, skill: float, keep: float, metric: str, left_out: int) -> Check:
+def known_said(recorded: Predictions, known: np.ndarray, said: Predictions) -> Predictions:
+    """Return what was recorded, but of rows that an ancestor knows what it says of them now.
+
+    A model grown on from it says the same of them, but for what its new trees spoil: beside a
+    record from before anyone was fitted on these rows it would have a head start.
+
+    Parameters
+    ----------
+    recorded
+        Of all rows, when they were accepted.
+    known : np.ndarray of bool, shape (n_rows,)
+        Which rows the ancestor may have been fitted on.
+    said
+        What it says of all rows.
+    """
+    value = np.where(known, said.value, recorded.value)
+    if recorded.probability is None or said.probability is None:
+        return Predictions(value)
+    return Predictions(value, np.where(known[:, None], said.probability, recorded.probability))
+
+
+def jury_check(
+    found: Gain, skill: float, keep: float, metric: str, left_out: int, beside: str = ""
+) -> Check:
     """Fail where the challenger lost more of what was once known than drift explains.
 
     Parameters
@@ -157,6 +180,8 @@ def jury_check(found: Gain, skill: float, keep: float, metric: str, left_out: in
         Its name.
     left_out
         Training rows that the model that answered was fitted without.
+    beside
+        Whose answers it was held to; empty for the recorded ones.
     """
     if np.isnan(found.low) or not skill > 0:
         why = "too few rows" if np.isnan(found.low) else "nothing better than a constant recorded"
@@ -164,6 +189,7 @@ def jury_check(found: Gain, skill: float, keep: float, metric: str, left_out: in
     limit = -(1 - keep) * skill
     fails = found.high < limit
     how = f" (by a twin fitted without {left_out} of them)" if left_out else ""
+    how += f", beside {beside}" if beside else ""
     return Check(
         name="jury",
         outcome="fail" if fails else "pass",

@@ -19,6 +19,7 @@ from twinloop.continuation import (
     plain_recipe,
     recipe_of,
     refitted_result,
+    tell_enough,
     unlike,
 )
 from twinloop.continuationplan import plan_contest
@@ -170,6 +171,16 @@ def test_what_is_new_is_divided_in_three() -> None:
     assert contest_bounds(times, 98) == []
     assert newest_span(180 * DAY) == 30 * DAY
     assert newest_span(2 * DAY) == 8 * timedelta(hours=1)
+
+
+def test_few_rows_or_days_tell_nothing() -> None:
+    """However many rows there are of three days; four tell something, if there are enough."""
+    hours = np.arange(96) * 3_600_000_000
+    groups = np.arange(96) // 16
+    assert tell_enough(hours, groups, 60)
+    assert not tell_enough(hours, groups, 97)
+    assert not tell_enough(hours[:72], groups[:72], 60)
+    assert not tell_enough(hours, groups // 2, 60)
 
 
 def test_a_continuation_goes_on_where_it_is_clearly_better() -> None:

@@ -14,6 +14,7 @@ from twinloop.jury import (
     from_bytes,
     hear,
     jury_check,
+    known_said,
     recorded_predictions,
     row_ids,
     seat,
@@ -146,3 +147,16 @@ def test_it_vetoes_what_lost_more_than_allowed() -> None:
     assert jury_check(gain(-0.8, -0.6), 0.0, 0.5, "rmse", 0).outcome == "open"
     few = Gain(1.0, 1.0, 0.0, 3, 2)
     assert jury_check(few, 1.0, 0.5, "rmse", 0).outcome == "open"
+
+
+def test_what_an_ancestor_knows_is_no_head_start() -> None:
+    """Of rows it may have been fitted on its own answers stand, numbers and shares alike."""
+    known = np.array([True, False, True])
+    old, said = np.array([1.0, 2.0, 3.0]), np.array([7.0, 8.0, 9.0])
+    assert known_said(Predictions(old), known, Predictions(said)).value.tolist() == [7, 2, 9]
+    shares = [np.column_stack([v / 10, 1 - v / 10]) for v in (old, said)]
+    codes = [np.array([1, 1, 1]), np.array([0, 0, 0])]
+    found = known_said(Predictions(codes[0], shares[0]), known, Predictions(codes[1], shares[1]))
+    assert found.value.tolist() == [0, 1, 0]
+    assert found.probability is not None
+    assert found.probability[:, 0].tolist() == [0.7, 0.2, 0.9]
