@@ -14,9 +14,9 @@ measures anew. A system that fails on a table is named and the others go on. A t
 Twinloop fails counts as below; one on which all others fail, or that cannot be divided, counts for
 nobody. After either the command ends with status 1.
 
-When an ensemble wins was chosen with a look at rows of tables that ship with this: the real and the
-simulated bikes, `diabetes` and `breast_cancer`. On these the figures confirm nothing anew; `digits`,
-`city` and tables of your own judge it.
+When an ensemble wins was chosen with a look at rows of tables that ship with this: the real and
+the simulated bikes, `diabetes` and `breast_cancer`. On these the figures confirm nothing anew;
+`digits`, `city` and tables of your own judge it.
 
     python benchmarks/accuracy.py --budget 60 --sets diabetes,digits
     python benchmarks/accuracy.py rentals.csv --target cnt --ignore casual,registered
