@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,12 @@ def test_a_table_of_another_schema_is_not_taken_for_ones_own(
     asked: list[str] = []
 
     @contextmanager
-    def listening(_: str) -> Any:
-        yield lambda sql, _: asked.append(sql) or []
+    def listening(_: str) -> Iterator[Any]:
+        def answer(sql: str, _: object) -> list[Any]:
+            asked.append(sql)
+            return []
+
+        yield answer
 
     monkeypatch.setattr(databases, "asking", listening)
     assert _revision_of(f"{dialect}://host/mlflow") is None
