@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,12 @@ from tasks.costing import publish_costs
 from tasks.registry import find_champion
 from tasks.settings import load_workload
 from tasks.tracking import client, tracked_run
+from twinloop.accounts import Account
+from twinloop.budget import Limit
+from twinloop.costs_page import write_costs_page
 from twinloop.errors import BudgetError
 from twinloop.logplan import Metric, Tag
+from twinloop.page import Page
 from twinloop.window import Window
 
 NOW = datetime(2026, 2, 15, tzinfo=UTC)
@@ -250,18 +255,25 @@ def test_the_page_on_costs_is_kept_with_a_training(home: Path) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_the_run_that_keeps_the_page_is_not_without_a_bill(home: Path, known: bool) -> None:
+def test_the_run_that_keeps_the_page_is_not_without_a_bill(
+    home: Path, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not where nobody could measure its accuracy, either: what it lacks is written at its end."""
     set_city(home, "{}")
     city = load_workload("city")
+    shown: list[Account] = []
+
+    def write(found: Account, bounds: Sequence[Limit] = ()) -> Page:
+        shown.append(found)
+        return write_costs_page(found, bounds)
+
+    monkeypatch.setattr(costing, "write_costs_page", write)
     with tracked_run(city, "monitoring", window=None, as_of=NOW) as run:
         if known:  # of another metric than the workload's, which has been changed since
             run.log([Metric("accuracy/mae", 1.0), Tag("twinloop.accuracy", "late labels")])
         publish_costs.fn(city, run)
-    text = page_of(run.run_id, home)
-    assert "1 run up to" in text
-    assert "ended without a whole bill" not in text
-    assert read_account(city).without_bill == 0
+    assert "1 run up to" in page_of(run.run_id, home)
+    assert [(a.runs, a.without_bill) for a in (*shown, read_account(city))] == [(1, 0)] * 2
 
 
 def test_an_interruption_while_the_page_is_made_ends_what_comes_after_the_run(
