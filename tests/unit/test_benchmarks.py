@@ -47,7 +47,9 @@ def test_nothing_that_a_system_has_started_outlives_it(
 
 def verdict(gain: float) -> Verdict:
     """Return a verdict with this gain, give or take 0.1."""
-    return Verdict.model_construct(gain=gain, low=gain - 0.1, high=gain + 0.1)
+    return Verdict(
+        outcome="keep", reason="", metric="rmse", gain=gain, low=gain - 0.1, high=gain + 0.1
+    )
 
 
 def test_a_table_that_twinloop_loses_counts_as_below(
