@@ -60,12 +60,13 @@ def read_account(workload: Workload, so_far: Bills | None = None) -> Account:
 def _with_open(runs: Sequence[Entry], so_far: Bills | None) -> list[Entry]:
     """Take open runs, whose bills until now are given, for ended ones."""
     bills = so_far or {}
-    return [
-        replace(e, status="FINISHED", metrics={**e.metrics, **bills[e.run_id]})
-        if e.run_id in bills
-        else e
-        for e in runs
-    ]
+    return [_ended(e, bills[e.run_id]) if e.run_id in bills else e for e in runs]
+
+
+def _ended(run: Entry, bill: Mapping[str, float]) -> Entry:
+    # What stands for an accuracy that nobody could measure is written when a run ends.
+    meaning = run.meaning or "none: nothing was measured"
+    return replace(run, status="FINISHED", meaning=meaning, metrics={**run.metrics, **bill})
 
 
 def read_bounds(workload: Workload, *loops: Loop, so_far: Bills | None = None) -> tuple[Limit, ...]:

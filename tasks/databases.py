@@ -21,6 +21,8 @@ _REVISION = re.compile(r"^(down_)?revision\b[^=\n]*= *[\"'](\w+)[\"']", re.MULTI
 # Where a database lists its tables.
 _FILE_TABLES = "sqlite_master WHERE name"
 _TABLES = "information_schema.tables WHERE table_name"
+# Those of other schemas of the same database are another's.
+_OWN_TABLES = "information_schema.tables WHERE table_schema = current_schema() AND table_name"
 
 
 def check_databases() -> None:
@@ -101,11 +103,18 @@ def _revision_of(address: str) -> str | None:
     with asking(address) as ask:
         if ask is None:
             return None
-        tables = _FILE_TABLES if sqlite_file(address) else _TABLES
+        tables = _tables_of(address)
         if not ask(f"SELECT 1 FROM {tables} = 'alembic_version'", {}):  # noqa: S608 - ours
             return None
         found = ask("SELECT version_num FROM alembic_version", {})
         return str(found[0][0]) if found else None
+
+
+def _tables_of(address: str) -> str:
+    """Return where a database lists the tables that an unqualified name means."""
+    if sqlite_file(address):
+        return _FILE_TABLES
+    return _OWN_TABLES if address.startswith("postgresql") else _TABLES
 
 
 def _package(name: str) -> Path:

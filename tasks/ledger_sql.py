@@ -9,7 +9,7 @@ from tasks.querying import Ask, asking, sqlite_file
 from twinloop.ledger import PARAMS, Asked, Record
 
 _RUNS = """
-SELECT r.run_uuid, r.name, e.name, r.status, r.start_time, r.end_time
+SELECT r.run_uuid, r.name AS run, e.name AS experiment, r.status, r.start_time, r.end_time
 FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id
 WHERE {where}
 ORDER BY r.start_time DESC, r.run_uuid

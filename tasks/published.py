@@ -97,6 +97,20 @@ class Manifest(Frozen):
         return json.dumps(said | {"digest": digest}, indent=1)
 
 
+def lake_mark(workload: Workload) -> str:
+    """Tell the folder of a workload's data from those of other homes; empty where there is none.
+
+    By its path and its number on the disk: a container that starts anew keeps both, and of two
+    machines with the same paths each has its own. Neither can be read from it.
+    """
+    lake = settings().lake(workload)
+    try:
+        number = lake.stat().st_ino
+    except OSError:
+        return ""
+    return hashlib.sha256(f"{lake}:{number}".encode()).hexdigest()[:16]
+
+
 def window_slug(window: Window | None) -> str:
     """Name the folder of a window."""
     if window is None:

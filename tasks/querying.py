@@ -9,15 +9,28 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from twinloop.errors import ServiceError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 # Takes SQL with parameters like `:name`, and returns rows.
 Ask = Callable[[str, Mapping[str, Any]], Sequence[tuple[Any, ...]]]
 
 _SQLITE = re.compile(r"^sqlite(?:\+\w+)?:///([^?]*)")
+_SECRET = re.compile(r"//[^/]*@")
+# What a connection that may only read says where a writer was killed in the midst of its work.
+_UNFINISHED = frozenset(
+    {
+        "SQLITE_READONLY_ROLLBACK",
+        "SQLITE_READONLY_RECOVERY",
+        "SQLITE_READONLY_CANTINIT",
+        "SQLITE_CANTOPEN",
+    }
+)
 
 
 def sqlite_file(address: str) -> Path | None:
@@ -51,20 +64,43 @@ def asking(address: str) -> Iterator[Ask | None]:
 
 def _asking_file(path: Path, address: str) -> Iterator[Ask]:
     try:
-        place = f"file:{quote(str(path))}?mode=ro"
-        with closing(sqlite3.connect(place, uri=True)) as connection:
+        with closing(_open_file(path)) as connection:
             yield lambda sql, given: connection.execute(sql, given).fetchall()
     except sqlite3.Error as err:
         raise _unreadable(address, err) from err
+
+
+def _open_file(path: Path) -> sqlite3.Connection:
+    """Open a file to read from.
+
+    What a killed writer left half done SQLite takes back, or brings to its end, before anything
+    is read. It must write for that, so it is given one question on a connection that may.
+    """
+    try:
+        return _tried(path, "ro")
+    except sqlite3.OperationalError as err:
+        if err.sqlite_errorname not in _UNFINISHED:
+            raise
+    _tried(path, "rw").close()
+    return _tried(path, "ro")
+
+
+def _tried(path: Path, mode: str) -> sqlite3.Connection:
+    """Open a file, and see that it can be read."""
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def _asking_server(address: str) -> Iterator[Ask]:
     import sqlalchemy
     from sqlalchemy.exc import SQLAlchemyError
 
-    url = sqlalchemy.make_url(address)
-    options = {"postgresql_readonly": True} if url.get_backend_name() == "postgresql" else {}
-    engine = sqlalchemy.create_engine(url, execution_options=options)
+    engine = _engine(address)
     try:
         with engine.connect() as connection:
 
@@ -80,6 +116,35 @@ def _asking_server(address: str) -> Iterator[Ask]:
         engine.dispose()
 
 
+def _engine(address: str) -> "Engine":
+    """Make what connects to a server of databases; nothing is connected yet.
+
+    Raises
+    ------
+    ServiceError
+        If the address is of no database, or the driver for it is not installed.
+    """
+    import sqlalchemy
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = sqlalchemy.make_url(address)
+        options = {"postgresql_readonly": True} if url.get_backend_name() == "postgresql" else {}
+        return sqlalchemy.create_engine(url, execution_options=options)
+    # A port that is no number is a ValueError.
+    except (ArgumentError, ValueError) as err:
+        raise ServiceError(
+            f"{without_password(address)!r} is no address of a database.",
+            "Expected one like sqlite:////home/me/mlflow.db or postgresql://user@host/mlflow; see "
+            "MLFLOW_BACKEND_STORE_URI and MLFLOW_TRACKING_URI.",
+        ) from err
+    except ImportError as err:
+        raise ServiceError(
+            f"cannot open the database {without_password(address)}: {err}.",
+            "Install the driver, or name one that is installed, like postgresql+psycopg2://.",
+        ) from err
+
+
 def _unreadable(address: str, err: object) -> ServiceError:
     reason = str(err).strip()
     return ServiceError(f"cannot read the database {without_password(address)}: {reason}.")
@@ -90,5 +155,10 @@ def without_password(address: str) -> str:
     if sqlite_file(address) is not None:
         return address
     import sqlalchemy
+    from sqlalchemy.exc import ArgumentError
 
-    return sqlalchemy.make_url(address).render_as_string(hide_password=True)
+    try:
+        return sqlalchemy.make_url(address).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        # Of no form that is known; what stands where a password would is left out.
+        return _SECRET.sub("//***@", address)

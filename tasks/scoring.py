@@ -23,6 +23,7 @@ from tasks.published import (
     PREDICTIONS,
     Manifest,
     home_of,
+    lake_mark,
     published,
     read_manifest,
     window_slug,
@@ -99,7 +100,7 @@ def score_rows(
         If the source changed while it was read.
     """
     manifest = publish(workload, champion, window, run.run_id, _challenger(workload, champion))
-    run.log(_log_plan(manifest, champion))
+    run.log([*_log_plan(manifest, champion), Tag("twinloop.lake", lake_mark(workload))])
     return manifest
 
 

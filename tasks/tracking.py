@@ -75,6 +75,8 @@ class TrackedRun:
         Prefect's id of the flow run it is, or is a part of; empty outside of one.
     accurate
         Whether it has logged an accuracy.
+    interrupted
+        Whether somebody asked to stop when its work was done: it ends as finished, and then stops.
     """
 
     run_id: str
@@ -86,6 +88,7 @@ class TrackedRun:
     held: list[LogItem] = field(default_factory=list)
     flow_run: str = ""
     accurate: bool = False
+    interrupted: bool = False
 
     def log(self, items: Iterable[LogItem]) -> None:
         """Log items to MLflow, and tables and notes to the page of the flow run."""
@@ -263,6 +266,8 @@ def tracked_run(
         finally:
             _CURRENT.reset(token)
             _close(mlflow_client, run, status, sign)
+    if run.interrupted:
+        raise KeyboardInterrupt
 
 
 def _take_over(mlflow_client: "MlflowClient", experiment: str, run: TrackedRun) -> None:

@@ -1,26 +1,28 @@
 """Verifying: what is published, read again byte for byte and held to what was written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from tasks import showing
 from tasks.drafting import alone
-from tasks.ledger import read_entries
+from tasks.ledger import read_ledger
 from tasks.published import (
     MANIFEST,
     OWN_MANIFEST,
     PLACES,
     PREDICTIONS,
     Manifest,
+    lake_mark,
     read_manifest,
     window_slug,
 )
 from tasks.settings import settings
 from twinloop.errors import ServiceError, StorageError
-from twinloop.ledger import Entry
+from twinloop.ledger import Entry, to_entry
 from twinloop.vocabulary import Frozen
 from twinloop.window import Window
 from twinloop.workload import Workload
@@ -71,7 +73,8 @@ def verify_published(workload: Workload) -> Verification:
 
     A manifest is held to the digest in itself, every other file to its manifest; what lies beside
     them and is in no manifest is a fault too. A window that is being scored is waited for. One that
-    was scored by the ledger, and of which there is no file any more, is a fault as well.
+    was scored by the ledger, and of which there is no file any more, is a fault as well, unless it
+    is older than all that lie here: old windows are removed on purpose.
     """
     lake = settings().lake(workload)
     homes = [path for place in PLACES for path in sorted((lake / place).glob("*"))]
@@ -89,7 +92,7 @@ def verify_published(workload: Workload) -> Verification:
     known.update(part for f in faults for part in f.path.relative_to(lake).parts)
     unasked = ""
     try:
-        faults += _gone(workload, known, lake)
+        faults += _gone(workload, known, manifests)
     except ServiceError as err:
         unasked = err.message
     stored = [file for m in manifests for _, file in m.files]
@@ -104,19 +107,25 @@ def verify_published(workload: Workload) -> Verification:
     )
 
 
-def _gone(workload: Workload, known: set[str], lake: Path) -> Iterator[Fault]:
-    """Find windows that runs have scored and that have no file, each by its last run.
+def _gone(workload: Workload, known: set[str], manifests: Sequence[Manifest]) -> Iterator[Fault]:
+    """Find windows that runs have scored here and that have no file, each by its last run.
 
-    A replay clears what the one before has scored.
+    Another home may share the ledger, and has its files elsewhere. Of runs of a release that did
+    not say where they publish, only windows between those that lie here are looked for. A replay
+    clears what the one before has scored.
     """
-    if workload.sandbox:
+    here, lake = lake_mark(workload), settings().lake(workload)
+    if workload.sandbox or not here:
         return
-    runs = read_entries([workload.experiment], metrics=("rows/scored",), kind="inference")
+    starts = [m.window.start for m in manifests if m.window is not None]
     scored: dict[str, Entry] = {}
-    for run in runs:
-        if run.workload == workload.id and run.status == "FINISHED":
-            with suppress(ValidationError):  # of another release
-                window = None if run.window == "all" else Window.model_validate(run.window)
+    for record in read_ledger([workload.experiment], metrics=("rows/scored",), kind="inference"):
+        run, place = to_entry(record), record.words.get("twinloop.lake", "")
+        if run.workload != workload.id or run.status != "FINISHED" or place not in ("", here):
+            continue
+        with suppress(ValidationError):  # of another release
+            window = None if run.window == "all" else Window.model_validate(run.window)
+            if _is_due(window, starts, sure=place == here):
                 scored.setdefault(window_slug(window), run)
     for slug, run in sorted(scored.items()):
         # It may have been published since the folders were listed.
@@ -124,6 +133,13 @@ def _gone(workload: Workload, known: set[str], lake: Path) -> Iterator[Fault]:
         if slug not in known and not path.exists():
             fault = _GONE.format(run.run_id[:8], int(run.metric("rows/scored")))
             yield Fault(path=path, fault=fault, mend=_SCORE)
+
+
+def _is_due(window: Window | None, starts: Sequence[datetime], *, sure: bool) -> bool:
+    """Tell whether a window that was scored should be here; `sure`: its run says it was here."""
+    if window is None:
+        return sure
+    return bool(starts) and min(starts) <= window.start and (sure or window.start <= max(starts))
 
 
 @contextmanager

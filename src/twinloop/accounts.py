@@ -86,6 +86,14 @@ class Payback(Frozen):
     done: int
     measured: bool
 
+    @property
+    def share(self) -> float:
+        """How much of it is paid for, 1 or above for all; 0 where it never will be."""
+        if self.predictions is None:
+            return 0.0
+        # A training that cost nothing is paid for from the start.
+        return self.done / self.predictions if self.predictions else 1.0
+
 
 class VersionAccount(Frozen):
     """What one version cost, and what it gave.

@@ -91,7 +91,7 @@ def payback_words(payback: Payback | None, currency: str) -> str:
             return f"never: as dear to score with as {against}{how}"
         more = money(-1000 * payback.saving)
         return f"never: {more} {currency} dearer per 1,000 than {against}{how}"
-    share = payback.done / payback.predictions
+    share = payback.share
     done = f"it has made {share:.0%} of them" if share < 1 else "paid"
     return f"after {count(payback.predictions)} predictions against {against}{how}; {done}"
 

@@ -163,7 +163,7 @@ def draw_paybacks(found: Account) -> tuple[Block, ...]:
     )
     if not paying:
         return (words, grid)
-    shares = [min(v.payback.done / v.payback.predictions, 1.0) for v in paying]  # type: ignore[union-attr, operator]
+    shares = [min(v.payback.share, 1.0) for v in paying]  # type: ignore[union-attr]
     series = [Series("made", "s1", tuple(shares))]
     notes = [
         f"{count(v.payback.done)} of {count(v.payback.predictions)} predictions"  # type: ignore[union-attr, arg-type]

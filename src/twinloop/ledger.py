@@ -26,10 +26,11 @@ TAGS = {
     "twinloop.reused": "reused",
     "twinloop.prices": "prices",
     "twinloop.energy": "energy",
+    "twinloop.lake": "lake",
     "mlflow.parentRunId": "parent",
 }
 # Of these, sums want none: some are long.
-_UNSUMMED = ("prices", "energy", "over_budget", "replay")
+_UNSUMMED = ("prices", "energy", "over_budget", "replay", "lake")
 SUMMED = tuple(tag for tag, word in TAGS.items() if word not in _UNSUMMED)
 PARAMS = {"winner": "winner", "candidate": "candidate"}
 

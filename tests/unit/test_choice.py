@@ -149,7 +149,8 @@ STEADY = [1.0, 1.0, 1.0, 1.0]
         ((0.004, 0.005, 0.004, 0.005), "cheapest", "forest"),
         ((0.004, 0.005, 0.004, 0.005), "best", "ensemble"),
         ((0.2, -0.1, 0.2, -0.1), "best", "ensemble"),
-        ((0.1, -0.2, 0.1, -0.2), "best", "ensemble"),
+        ((0.1, -0.118, 0.1, -0.118), "best", "ensemble"),
+        ((0.1, -0.122, 0.1, -0.122), "best", "forest"),
         ((0.1, -0.2, 0.1, -0.2), "cheapest", "forest"),
         ((0.2, -0.1, 0.2, -0.1), "cheapest", "forest"),
         ((0.0, 0.0, 0.0, 0.0), "best", "forest"),
@@ -167,6 +168,7 @@ def test_an_ensemble_wins_only_by_what_outlasts_its_cost(
     both = result("forest", single, metric), result("ensemble", better, metric)
     found = chosen(*both, rule=rule)
     assert found.winner == winner
+    assert found.nothing_learned is False
     if sum(gains) > 0 and winner == "forest":
         assert "the best mean" in found.reason
         assert "of a single model" in found.reason
@@ -182,6 +184,25 @@ def test_a_single_model_ahead_by_luck_gives_way_to_the_ensemble() -> None:
     assert found.winner == "ensemble"
     assert "forest was picked for its mean rmse" in found.reason
     assert "0.005, standard error" in found.reason
+
+
+def test_noisy_folds_excuse_no_distance() -> None:
+    """An ensemble a fifth behind is no near thing, however wide the error over four folds is."""
+    forest, mean = result("forest", STEADY), result("ensemble", [1.5, 0.9, 1.5, 0.9])
+    behind, error = lead(forest, mean)
+    assert 0 < behind < error
+    found = chosen(FAR, forest, mean, rule="best")
+    assert (found.winner, found.nothing_learned) == ("forest", False)
+    assert found.reason == "the best mean rmse over folds"
+
+
+@pytest.mark.parametrize("leader", ["baseline", "forest"])
+def test_a_mean_of_what_learned_nothing_does_not_win_from_behind(leader: AnyCandidate) -> None:
+    """The baseline leads, or what leads is no better than it by more than luck explains."""
+    near = [1.1, 0.903, 1.1, 0.903]
+    others = [result("baseline", near)] if leader != "baseline" else []
+    found = chosen(result(leader, STEADY), result("ensemble", near), *others, rule="best")
+    assert (found.winner, found.nothing_learned) == (leader, True)
 
 
 def test_of_one_fold_no_ensemble_wins() -> None:

@@ -121,3 +121,23 @@ def test_a_service_is_from_its_first_move_to_the_end_of_its_last() -> None:
         for ends in ((v.served_from, v.served_until) for v in found.versions)
     ]
     assert hours == [(0, 3), (1, 2), (3, None)]
+
+
+def test_a_training_that_cost_nothing_is_paid_for() -> None:
+    """Free hours of a machine, say: page and shell have a row for it, and no division by zero."""
+    free = BILL | {"cost/money": 0.0}
+    scored = {"rows/scored": 1000.0}
+    runs = [
+        run(0, "training", version="1", chosen="forest"),
+        run(1, "promotion", became="1"),
+        run(2, "inference", version="1", window="a", metrics=BILL | scored),
+        run(3, "training", version="2", chosen="linear", metrics=free),
+        run(4, "promotion", became="2", version="2", metrics=free),
+        run(5, "inference", version="2", window="b", metrics=BILL | scored | {"cost/money": 0.1}),
+    ]
+    (payback,) = [
+        v.payback for v in make_account(runs, "city", "rmsle", "EUR", 1e-5).versions if v.payback
+    ]
+    assert (payback.predictions, payback.share) == (0.0, 1.0)
+    for text in pages(runs):
+        assert "after 0 predictions against v1; paid" in text

@@ -280,7 +280,7 @@ def test_an_export_is_one_table_of_all_runs(store: Store, tmp_path: Path, kind: 
     path = tmp_path / f"runs.{kind}"
     done = export_runs(["bikes"], path)
     table = pq.read_table(path) if kind == "parquet" else pa.csv.read_csv(path)
-    assert (table.num_rows, table.num_columns) == (done.runs, done.columns) == (13, 36)
+    assert (table.num_rows, table.num_columns) == (done.runs, done.columns) == (13, 37)
     rows = table.to_pylist()
     assert sum(r["cost_money"] for r in rows if r["currency"] == "EUR") == pytest.approx(10.45)
     assert {r["winner"] for r in rows if r["winner"]} == {"forest", "linear"}
@@ -409,7 +409,7 @@ def test_the_command_shows_writes_and_exports(store: Store, tmp_path: Path) -> N
     for arguments, said in (
         (["costs", "bikes"], "v2 linear"),
         (["costs", "bikes", "--html", str(page)], "the page:"),
-        (["costs", "--export", str(table)], "13 runs, 36 columns"),
+        (["costs", "--export", str(table)], "13 runs, 37 columns"),
         (["costs"], "What workloads cost"),
         (["runs", "bikes", "--limit", "3"], "the newest 3 runs"),
     ):
