@@ -30,6 +30,7 @@ from twinloop.continuation import (
 )
 from twinloop.continuationplan import plan_contest, plan_no_contest
 from twinloop.contract import check_rows
+from twinloop.decision import NEW_LABELS
 from twinloop.errors import TwinloopError
 from twinloop.histories import Compared, stretch_groups
 from twinloop.recipe import Recipe
@@ -47,7 +48,9 @@ _progress = logging.getLogger("twinloop.progress")
 
 
 @step
-def choose_making(workload: Workload, refresh: Refresh, run: TrackedRun) -> Refresh:
+def choose_making(
+    workload: Workload, refresh: Refresh, run: TrackedRun, trigger: str = ""
+) -> Refresh:
     """Choose whether a refresh fits the champion's recipe anew or grows its trees on.
 
     Both are made before two stretches of rows that are new to the champion, and asked about them;
@@ -62,8 +65,14 @@ def choose_making(workload: Workload, refresh: Refresh, run: TrackedRun) -> Refr
         A refit.
     run
         The retraining, which keeps what was compared.
+    trigger
+        What called for it, as a drift check names its cause; empty for a person.
     """
     if not workload.retraining.continuing or not can_grow(refresh.like):
+        return refresh
+    if trigger == NEW_LABELS:
+        # After a break a continuation is far ahead; otherwise it gives nothing for its price.
+        run.log(plan_no_contest("only new labels asked, and nothing is known to be worse"))
         return refresh
     from mlflow.exceptions import MlflowException
 

@@ -74,7 +74,7 @@ def decide_course(
         found = prepared
     else:
         run.rows = prepared.snapshot.rows
-        refresh = choose_making(workload, prepared, run)
+        refresh = choose_making(workload, prepared, run, trigger)
         found = probe_refresh(refresh)
     past = past_trainings(workload, as_of, run)
     outlook = _outlook(workload, champion, refresh, found, past, as_of)

@@ -23,6 +23,7 @@ from tasks.engines import engines_off
 from tasks.registry import ServedVersion, find_version, load_version
 from tasks.settings import load_workload
 from tasks.tracking import client
+from twinloop.decision import NEW_LABELS
 from twinloop.errors import ReproductionError, SourceError
 from twinloop.jury import from_bytes
 from twinloop.recipe import Recipe
@@ -198,6 +199,14 @@ def test_a_refit_is_not_tried_on_less_than_it_is_fitted_on(home: Path) -> None:
     """Where no rows lie so far back there is no contest: the continuation would win by them."""
     retrained(home, born=20, later=45)
     assert "nothing to continue: too little before what is new" in why()
+
+
+def test_new_labels_alone_pay_for_no_comparison(home: Path) -> None:
+    """They say nothing of a break, which a continuation is for."""
+    mill(home)
+    train_model("mill", as_of=START + BORN * DAY)
+    assert retrain_model("mill", START + LATER * DAY, trigger=NEW_LABELS) is not None
+    assert "only new labels asked" in why()
 
 
 @pytest.mark.parametrize("error", [XGBoostError, ValueError, MlflowException, SourceError])
