@@ -135,7 +135,7 @@ def _engine(address: str) -> "Engine":
     except (ArgumentError, ValueError) as err:
         raise ServiceError(
             f"{without_password(address)!r} is no address of a database.",
-            "Expected one like sqlite:////home/me/mlflow.db or postgresql://user@host/mlflow; see "
+            "Expected one like sqlite:////srv/me/mlflow.db or postgresql://user@host/mlflow; see "
             "MLFLOW_BACKEND_STORE_URI and MLFLOW_TRACKING_URI.",
         ) from err
     except ImportError as err:

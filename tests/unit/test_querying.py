@@ -71,7 +71,7 @@ def test_a_store_is_only_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["./mlruns", "databricks", "file:///home/me/mlruns", "postgresql://u:s3cret@h:x/d"]
+    "address", ["./mlruns", "databricks", "file:///srv/me/mlruns", "postgresql://u:s3cret@h:x/d"]
 )
 def test_what_is_no_address_of_a_database_is_one_error(address: str) -> None:
     """Named, with one that would do; a password in it is not shown."""
