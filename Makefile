@@ -22,7 +22,7 @@ $(VENV)/.ok: requirements.lock pyproject.toml
 	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@touch $@
 
-run: install ## Replay a simulated year through both loops (about three minutes)
+run: install ## Replay a simulated year through both loops (about two minutes)
 	$(BIN)/twinloop replay bikes --flows
 
 # A file of tests stays with one process: its servers are started once.
