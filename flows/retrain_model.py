@@ -1,5 +1,6 @@
 """Retrain a model: a refresh or a search on the newest rows; the verdict decides."""
 
+import logging
 from datetime import datetime
 
 from flows.form import run_name
@@ -15,6 +16,8 @@ from tasks.settings import load_workload, moment_of
 from tasks.tracking import tracked_run
 from twinloop.results import TrainingResult
 from twinloop.verdictplan import plan_retraining
+
+_progress = logging.getLogger("twinloop.progress")
 
 
 @flow(
@@ -56,7 +59,9 @@ def retrain_model(
         show_cause(spec, cause)
         refusal = refuse_retraining(spec, moment, cause, run) or refuse_over_month(spec, run)
         result, champion = None, current_champion(spec)
-        if not refusal:
+        if refusal:
+            _progress.info("%s", refusal)
+        else:
             course, refresh = decide_course(spec, champion, moment, run, trigger)
             if course.way == "search":
                 result = train_model(workload, searched_window(refresh, span), moment)

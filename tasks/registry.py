@@ -477,7 +477,10 @@ def refuse_retraining(workload: Workload, as_of: datetime, cause: str, run: Trac
     if not found:
         return ""
     left = workload.retraining.cooldown - (as_of - found[0].trained_at)
-    return f"cooling down for another {format_duration(left)}" if left > timedelta(0) else ""
+    if left <= timedelta(0):
+        return ""
+    unit = timedelta(hours=1) if left > timedelta(days=1) else timedelta(minutes=1)
+    return f"cooling down for another {format_duration(-(-left // unit) * unit)}"
 
 
 def _had_retraining(workload: Workload, cause: str, run: TrackedRun) -> bool:

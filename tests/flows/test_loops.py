@@ -44,10 +44,12 @@ def test_rerun_of_a_window_gives_the_same_bytes(home: Path) -> None:
     assert part.read_bytes() == before
 
 
-def test_retraining_waits_for_the_cooldown(home: Path) -> None:
+def test_retraining_waits_for_the_cooldown(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A retraining within the cooldown of the last training does nothing, and says so."""
+    caplog.set_level("INFO", "twinloop.progress")
     train_model("bikes", as_of=START, overrides=QUICK)
     assert retrain_model("bikes", START + timedelta(days=2)) is None
+    assert "cooling down for another 5d" in caplog.messages
     runs = client().search_runs(["1"], "tags.`twinloop.kind` = 'retraining'")
     assert runs[0].data.tags["twinloop.verdict"] == "cooling down for another 5d"
 
