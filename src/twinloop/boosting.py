@@ -8,6 +8,7 @@ import numpy as np
 from twinloop.edges import bin_edges
 from twinloop.encoding import Encoding
 from twinloop.problem import Problem, Rows
+from twinloop.row_order import order_rows
 from twinloop.stopping import stopping_rows
 from twinloop.vocabulary import Task
 
@@ -40,6 +41,7 @@ def fit_xgboost(X: np.ndarray, y: np.ndarray, problem: Problem, rows: Rows) -> A
     """
     import xgboost as xgb
 
+    X, y, rows = _in_order(X, y, rows)
     params, edges = boosting_params(problem), _edges(X, problem)
     most = _most_rounds(params["eta"])
     rounds = problem.rounds or _FEW_ROUNDS
@@ -88,6 +90,12 @@ def _most_rounds(rate: float) -> int:
     return max(_MOST_ROUNDS, math.ceil(_MOST_ROUNDS * _RATE / rate))
 
 
+def _in_order(X: np.ndarray, y: np.ndarray, rows: Rows) -> tuple[np.ndarray, np.ndarray, Rows]:
+    """Return rows as trees divide them, where they are grown faster that way."""
+    order = order_rows(X, y)
+    return (X, y, rows) if order is None else (X[order], y[order], rows.take(order))
+
+
 def _edges(X: np.ndarray, problem: Problem) -> Any:
     """Find bin edges as quantiles of not too many rows; None where all of them will do.
 
@@ -111,6 +119,8 @@ def _bins(
     import pandas as pd
     import xgboost as xgb
 
+    # As it keeps them: it is slow at casting.
+    y, weight = (None if v is None else v.astype(np.float32) for v in (y, weight))
     rows: Any = X
     if X.size > _FEW_CELLS:
         rows = pd.DataFrame(X, columns=[f"f{i}" for i in range(X.shape[1])], copy=False)
@@ -142,6 +152,7 @@ def fit_hist_boosting(
     """Fit scikit-learn's histogram boosting, categories as such, as many trees as do good."""
     from threadpoolctl import threadpool_limits
 
+    X, y, rows = _in_order(X, y, rows)
     rounds = problem.rounds or _FEW_ROUNDS
     with threadpool_limits(problem.threads, "openmp"):
         parts = None if problem.rounds else _parts(y, problem, rows)

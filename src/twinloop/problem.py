@@ -61,6 +61,11 @@ class Rows:
         """Return the weights of some rows, if there are any."""
         return None if self.weight is None else self.weight[places]
 
+    def take(self, places: np.ndarray) -> "Rows":
+        """Return what is known of some rows, in this order."""
+        known = self.weight, self.times, self.groups
+        return Rows(*(None if v is None else v[places] for v in known))
+
 
 # Makes an unfitted estimator of the user's own.
 Make = Callable[[Encoding, Problem], Any]
