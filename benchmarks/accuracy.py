@@ -9,10 +9,11 @@ how far another draw of the training rows might have; ``--draws`` tells that.
 
 Twinloop runs as its users run it: `train_model` from the source to a registered version, its
 budget the one of ``training.budget``. The others run in an environment of their own, made once in
-the cache folder. Results are kept there too, one folder a table, system and budget; ``--fresh``
-measures anew. A system that fails on a table is named and the others go on. A table on which
-Twinloop fails counts as below; one on which all others fail, or that cannot be divided, counts for
-nobody. After either the command ends with status 1.
+the cache folder, without PyTorch: AutoGluon's neural networks take no part. Results are kept there
+too, one folder a table, system and budget; ``--fresh`` measures anew. A system that fails on a
+table is named and the others go on. A table on which Twinloop fails counts as below; one on which
+all others fail, or that cannot be divided, counts for nobody. After either the command ends with
+status 1.
 
 When an ensemble wins was chosen with a look at rows of tables that ship with this: the real and
 the simulated bikes, `diabetes` and `breast_cancer`. On these the figures confirm nothing anew;
@@ -59,6 +60,7 @@ else:
 
 ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent / "automl"
+PINS = "requirements.txt"
 OURS = "Twinloop"
 OTHERS = {"FLAML": "flaml", "AutoGluon": "autogluon"}
 # What Twinloop's training does otherwise than a workload says: all compete, and the best wins.
@@ -214,7 +216,8 @@ def _cached(
 ) -> Result:
     """Return what was measured before on the same rows with the same settings, or measure."""
     about = (table.folder / "about.json").read_text()
-    code = _digest_of_code() if system == OURS else (HERE / "others.py").read_text()
+    theirs = [(HERE / name).read_text() for name in ("others.py", PINS)]
+    code = _digest_of_code() if system == OURS else theirs
     recipe = json.dumps([about, budget, asked.cores, settings, code], sort_keys=True)
     key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
     out = asked.cache / "results" / f"{table.folder.name}-{system}-{budget}-{key}"
@@ -302,7 +305,7 @@ def _write_workload(workload: Workload, budget: int, settings: dict[str, Any], o
 
 def _environment(cache: Path) -> Path:
     """Make the environment of the other systems, unless it is there, and return its Python."""
-    pins = HERE / "requirements.txt"
+    pins = HERE / PINS
     folder = cache / f"venv-{hashlib.sha256(pins.read_bytes()).hexdigest()[:12]}"
     python, ready = folder / "bin" / "python", folder / "ready"
     if ready.is_file():

@@ -102,7 +102,7 @@ def _autogluon(train: pd.DataFrame, about: Any, seconds: float, cores: int, out:
         )
         try:
             model.fit(train, time_limit=seconds, presets=preset, num_cpus=cores, num_gpus=0)
-            note = f"{model.model_best}, {preset}"
+            note = f"{model.model_best}, {preset}{_failures(model)}"
             break
         except (AssertionError, RuntimeError, ValueError) as err:
             print(f"{preset}: {err}", file=sys.stderr)
@@ -116,6 +116,13 @@ def _autogluon(train: pd.DataFrame, about: Any, seconds: float, cores: int, out:
         return _by_class(shares.to_numpy(float), shares.columns, classes)
 
     return predict, note
+
+
+def _failures(model: Any) -> str:
+    """Say which kinds of model broke down, be it for what is not installed here, or for time."""
+    failed = model.model_failures()
+    kinds = set(failed["child_model_type"].fillna(failed["model_type"]) + ": " + failed["exc_type"])
+    return f"; without {', '.join(sorted(kinds))}" if kinds else ""
 
 
 def _by_class(shares: Any, known: Any, classes: int) -> pd.DataFrame:
