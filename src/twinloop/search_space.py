@@ -9,7 +9,7 @@ from twinloop.vocabulary import TunableName, TunedName
 from twinloop.workload import Workload
 
 # Raise when a range changes, or what is fitted for a value: trials of before are then forgotten.
-SPACE_VERSION = 2
+SPACE_VERSION = 3
 HALVINGS, RECENT = "halvings", "recent"
 _TUNED: dict[TunableName, TunedName] = {
     "linear": "linear-tuned",
@@ -63,6 +63,7 @@ _XGBOOST = (
     Range("subsample", 0.5, 1.0, 0.8),
     Range("colsample_bytree", 0.3, 1.0, 0.8),
     Range("reg_lambda", 0.05, 50.0, 1.0, log=True),
+    Range("num_parallel_tree", 1, 4, 1, log=True, whole=True),
 )
 _BOOSTING = (
     Range("learning_rate", 0.02, 0.3, 0.1, log=True),

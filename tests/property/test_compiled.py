@@ -14,8 +14,10 @@ from tests.scorers import KINDS, PROBLEMS, SCHEMA, fitted, rows_of
 from twinloop.agreement import MOST_APART
 from twinloop.candidates import Predictor, fit_candidate
 from twinloop.compiled import compile_predictor, compiled
+from twinloop.full_trees import FullTrees
 from twinloop.problem import Problem
 from twinloop.scorer import Scorer
+from twinloop.vocabulary import Task
 
 SETTINGS = settings(max_examples=15, deadline=None)
 LARGEST = float(np.finfo(np.float32).max)
@@ -176,6 +178,29 @@ def test_classes_that_no_fitted_row_had_are_impossible() -> None:
     found = compile_predictor(plain, scorer.encoding).predict(X)
     np.testing.assert_allclose(found, plain.predict(X), atol=1e-12)
     assert (found[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize(("task", "classes"), [("regression", 0), ("binary", 2), ("multiclass", 3)])
+def test_several_trees_a_round_say_what_they_say_plain(task: Task, classes: int) -> None:
+    """They are compiled too, and they are not what one tree a round would be."""
+    encoding = fitted("xgboost", "number").encoding
+    X = encoding.encode(rows_of("number"))
+    y = np.nan_to_num(X[:, 0])
+    labels = np.digitize(y, [-0.5, 0.5][: classes - 1]) if classes else y
+    one, several = (
+        fit_candidate(
+            "xgboost",
+            X,
+            labels,
+            encoding,
+            Problem(task, classes, "log_loss", 0, 1, rounds=5, params={"num_parallel_tree": n}),
+        )
+        for n in (1, 3)
+    )
+    fast = compile_predictor(several, encoding)
+    assert isinstance(fast.model, FullTrees)
+    np.testing.assert_array_equal(fast.predict(X), several.predict(X))
+    assert not np.array_equal(one.predict(X), several.predict(X))
 
 
 @every_scorer
