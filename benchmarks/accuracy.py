@@ -3,17 +3,17 @@
 Every system gets the same training rows, the same columns, the same cores, the same metric to aim
 at and the same seconds, and predicts the same held-out rows, which none has seen: by time where
 rows have time, else by chance. What is compared is the metric on these rows. The intervals are of
-paired differences: both systems scored on the same resampled rows, days together where there are
-days (`twinloop.verdict.compare`). They say how far other rows might have moved the difference, not
-how far another draw of the training rows might have; ``--draws`` tells that.
+paired differences on the same rows, days or else groups of them together
+(`twinloop.verdict.compare`). They say how far other rows might have moved the difference, not how
+far another draw of the training rows might have; ``--draws`` tells that.
 
 Twinloop runs as its users run it: `train_model` from the source to a registered version, its
 budget the one of ``training.budget``. The others run in an environment of their own, made once in
 the cache folder, without PyTorch: AutoGluon's neural networks take no part. Results are kept there
 too, one folder a table, system and budget; ``--fresh`` measures anew. A system that fails on a
-table is named and the others go on. A table on which Twinloop fails counts as below; one on which
-all others fail, or that cannot be divided, counts for nobody. After either the command ends with
-status 1.
+table is named and the others go on. A table on which Twinloop fails counts as below. One counts for
+nobody if all others fail, if it cannot be divided, or if fewer than five days are held out. After
+any of these the command ends with status 1.
 
 When an ensemble wins was chosen with a look at rows of tables that ship with this: the real and
 the simulated bikes, `diabetes` and `breast_cancer`. On these the figures confirm nothing anew;
@@ -118,6 +118,11 @@ class Measured:
     without: tuple[str, ...] = ()
 
     @property
+    def judged(self) -> bool:
+        """Whether there was enough to compare."""
+        return self.verdict is not None and self.verdict.gain is not None
+
+    @property
     def lost(self) -> bool:
         """Whether Twinloop made nothing of it."""
         return OURS in self.without
@@ -147,7 +152,7 @@ def main() -> int:
             for seed in (range(asked.draws) if w.time is None else [0])
         ]
         figures += _figures(budget, found)
-        failed += sum(m.lost or (m.verdict is None and bool(asked.systems)) for m in found)
+        failed += sum(m.lost or (not m.judged and bool(asked.systems)) for m in found)
     return frame.finish("accuracy", figures) or min(failed, 1)
 
 
@@ -351,7 +356,9 @@ def _show(table: sets.Table, results: dict[str, Result]) -> Verdict | None:
         verdict = verdicts.get(name)
         lead = (
             ""
-            if verdict is None or verdict.gain is None
+            if verdict is None
+            else f"{len(np.unique(table.blocks))} days are too few to tell"
+            if verdict.gain is None
             else (f"{verdict.gain:+.4f} [{verdict.low:+.4f}, {verdict.high:+.4f}]")
         )
         extra = f"{also.score(table.y, result.predictions):.4f}"
@@ -374,6 +381,7 @@ def _judge(table: sets.Table, other: Result, ours: Result) -> Verdict:
         table.blocks,
         METRICS[table.workload.metric],
         CONFIDENCE,
+        ordered=table.workload.time is not None,
     )
     return compare(pairing, min_rows=1)
 

@@ -16,7 +16,7 @@ from tasks.metering import leave_behind, step
 from tasks.preparing import Snapshot
 from tasks.provenance import PROVENANCE, Provenance
 from tasks.registry import TAG, ServedVersion, handle, holdout_rule, load_version
-from tasks.requirements import is_installed, pinned, spare_pins
+from tasks.requirements import distributions_of, is_installed, pinned, spare_pins
 from tasks.settings import settings
 from tasks.tracking import TrackedRun, client, experiment_id
 from twinloop import serving
@@ -31,7 +31,7 @@ from twinloop.profile import Reference
 from twinloop.recipe import Recipe
 from twinloop.scorer import Scorer, files_digest, from_files, to_files
 from twinloop.verdict import Verdict, checks_json
-from twinloop.vocabulary import Frozen
+from twinloop.vocabulary import ENSEMBLE, Frozen
 from twinloop.workload import Workload
 
 _PROBE_ROWS = 200
@@ -214,7 +214,7 @@ def _log_model(workload: Workload, snapshot: Snapshot, model: ModelFiles, run: T
     warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
     mlflow_client = client()
     # Model.log alone puts the model into the default experiment, whatever run it is given.
-    requirements = _requirements(model.folder / "served")
+    requirements = _requirements(model, workload)
     spare_pins(requirements)
     logged = mlflow_client.create_logged_model(
         experiment_id(mlflow_client, workload.experiment), name="model", source_run_id=run.run_id
@@ -266,12 +266,15 @@ def _output_type(kind: pa.DataType) -> Any:
     return DataType.boolean if pa.types.is_boolean(kind) else DataType.string
 
 
-def _requirements(served: Path) -> list[str]:
+def _requirements(model: ModelFiles, workload: Workload) -> list[str]:
     """Pin what loading this model takes, and all that this takes in turn, as installed here."""
+    served, recipe = model.folder / "served", model.recipe
     needed = ["cronsim", "mlflow", "numpy", "pandas", "pyarrow", "pydantic"]
     needed += ["scikit-learn", "scipy"]
     if any(served.glob("*.skops")):
         needed.append("skops")
+        if recipe is None or recipe.candidate in (ENSEMBLE, *workload.training.estimators):
+            needed += distributions_of(workload.trusted)
     if any(served.glob("*.ubj")):
         needed.append(_booster())
     return pinned(needed)

@@ -21,6 +21,18 @@ def is_installed(name: str) -> bool:
     return True
 
 
+def distributions_of(names: Iterable[str]) -> list[str]:
+    """Name the installed distributions that types like ``my_models.trees.Fancy`` are in.
+
+    One that is only on ``PYTHONPATH`` is of none.
+    """
+    modules = {name.partition(".")[0] for name in names}
+    if not modules:
+        return []
+    known = metadata.packages_distributions()
+    return sorted({found for module in modules for found in known.get(module, ())})
+
+
 def spare_pins(pins: Sequence[str]) -> None:
     """Patch MLflow, for this process, not to look pins up again among what is installed.
 

@@ -48,6 +48,9 @@ class Job:
         MLflow's id of the run that the trials are parts of.
     spent
         Tells whether the training has used what it may.
+    kept_back
+        Seconds before `until` that are left for what is found to be cross-validated, or as many as
+        the best trial took if that is more.
     """
 
     workload: Workload
@@ -59,6 +62,7 @@ class Job:
     until: float
     parent: str
     spent: Callable[[], bool] = lambda: False
+    kept_back: float = 0.0
 
     @property
     def overlap(self) -> float:
@@ -122,7 +126,9 @@ class Searcher:
         job = self._job
         at_a_time = max(_FEWEST_AT_A_TIME, share_cores(10**6, job.rows.matrix.X.nbytes)[0])
         workers, threads = share_cores(at_a_time, job.rows.matrix.X.nbytes)
-        with threadpool_limits(threads), ThreadPoolExecutor(workers) as pool:
+        # OpenMP's limit is each thread's own.
+        limit = {"initializer": threadpool_limits, "initargs": (threads, "openmp")}
+        with threadpool_limits(threads), ThreadPoolExecutor(workers, **limit) as pool:
             try:
                 while (ending := self._ending()) is None:
                     n = min(at_a_time, job.limits.trials - self._counted)
@@ -134,9 +140,13 @@ class Searcher:
 
     def _ending(self, running: float = 0.0) -> Ending | None:
         spent = (self._counted, time.monotonic() - self._began, self._money + running)
-        if time.monotonic() >= self._job.until or self._job.spent():
+        if time.monotonic() >= self._job.until - self._kept_back() or self._job.spent():
             return "budget"
         return self._job.limits.ending(*spent)
+
+    def _kept_back(self) -> float:
+        best = self._best()
+        return max(self._job.kept_back, best.seconds if best else 0.0)
 
     def _no_more(self) -> bool:
         """Tell whether no further fold is to be fitted, of the trials that run."""
@@ -215,14 +225,18 @@ class Searcher:
         done = self._study.trials
         others = [t.scores for t in done if t.counts]
         others += [tuple(r.scores) for r in beside if r is not trial]
-        best = min(
-            (t for t in done if t.state == "complete"),
-            key=lambda t: (mean_losses(self._losses(t.scores))[-1], t.number),
-            default=None,
-        )
+        best = self._best()
         own, rest = self._losses(trial.scores), [self._losses(o) for o in others]
         against = self._losses(best.scores) if best else []
         return "pruned" if hopeless(own, rest, against, self._job.overlap) else None
+
+    def _best(self) -> Trial | None:
+        """Return the best trial so far of those that saw all folds."""
+        return min(
+            (t for t in self._study.trials if t.state == "complete"),
+            key=lambda t: (mean_losses(self._losses(t.scores))[-1], t.number),
+            default=None,
+        )
 
     def _losses(self, scores: Sequence[float]) -> list[float]:
         gain = METRICS[self._job.workload.metric].gain

@@ -41,6 +41,7 @@ from twinloop.workload import Workload
 # What the trials of a study hang on; the rest of a workload may change, and its trials be kept.
 _PARTS = {"task", "target", "time", "key", "group", "metric", "ignore", "calendar", "columns"}
 _TRAINING = {"folds", "split", "rolling", "repeats", "gap", "holdout", "class_weight", "half_life"}
+_TRAINING |= {"calibration"}  # trials are judged by calibrated probabilities
 
 
 @step
@@ -73,9 +74,12 @@ def tune_candidates(
     until = time.monotonic() + 60 * workload.training.budget.minutes - board.seconds
     results, said = list(board.candidates), []
     for left, name in zip(range(len(names), 0, -1), names, strict=True):
-        share = (until - time.monotonic()) / left - _kept_back(name, board, workload, snapshot)
+        share = (until - time.monotonic()) / left
+        kept = _kept_back(name, board, workload, snapshot)
         with tracked_run(workload, "tuning", window=window, as_of=run.as_of, what=name) as child:
-            search = search_settings(workload, snapshot, name, champion, window, share, child)
+            search = search_settings(
+                workload, snapshot, name, champion, window, share, child, kept_back=kept
+            )
         said.append(told(search, workload.prices.currency))
         found = _found(search, board)
         if found is not None:
@@ -124,8 +128,12 @@ def search_settings(
     window: Window | None,
     seconds: float,
     run: TrackedRun,
+    *,
+    kept_back: float = 0.0,
 ) -> Search:
     """Search for better settings of one candidate, for so many seconds at most.
+
+    Of these some are kept back (see `tasks.searching.Job`).
 
     Trials that a search of the same rows has left are taken over: where it was killed this one goes
     on, where it had its budget there is nothing left to do.
@@ -146,6 +154,7 @@ def search_settings(
         until,
         run.run_id,
         here.is_spent if (here := purse()) else lambda: False,
+        kept_back,
     )
     with (
         # Another process that searches here finds what this one would: it is waited for.

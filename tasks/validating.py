@@ -227,6 +227,7 @@ def cross_validate(
     workers, shared = share_cores(len(folds), rows.matrix.X.nbytes)
     threads = threads or shared
     folder.mkdir(parents=True, exist_ok=True)
+    busy = time.process_time()
     with threadpool_limits(threads), task_threads(workers) as runner:
         given: dict[str, Any] = {"workload": workload, "snapshot": snapshot, "name": name}
         # The rows of most folds are known to what a recipe continues: they are those of a refit.
@@ -237,6 +238,8 @@ def cross_validate(
         for future in futures:
             done.append(future.result())
             advance()
+    # Of a fit with several threads beside others, only the process as a whole can tell CPU time.
+    shared_cpu = time.process_time() - busy if min(workers, threads) > 1 else None
     scores, power = temper_folds(workload, rows.y, [d.score for d in done], folder)
     return CandidateResult(
         name=name,
@@ -245,18 +248,26 @@ def cross_validate(
         fit_seconds=sum(d.fit_seconds for d in done),
         predict_seconds=sum(d.predict_seconds for d in done),
         rows=sum(len(valid) for _, valid in folds),
-        footprint=_footprint(done, workload),
+        footprint=_footprint(done, shared_cpu, workload),
         recipe=recipe,
         threads=threads,
         power=power,
     )
 
 
-def _footprint(folds: list[FoldResult], workload: Workload) -> Footprint | None:
-    """Take what the last fold's model needs to serve, and what all fits together cost."""
+def _footprint(
+    folds: list[FoldResult], shared_cpu: float | None, workload: Workload
+) -> Footprint | None:
+    """Take what the last fold's model needs to serve, and what all fits together cost.
+
+    CPU time that the folds used together is shared out by wall time: to fits and predictions.
+    """
     last, cpu = folds[-1].footprint, sum(f.fit_cpu_seconds for f in folds)
     if last is None:
         return None
+    if shared_cpu is not None:
+        fits, asked = sum(f.fit_seconds for f in folds), sum(f.predict_seconds for f in folds)
+        cpu = shared_cpu * fits / (fits + asked)
     money = bill(0.0, cpu, 0, workload.prices).money
     return last.model_copy(update={"fit_cpu_seconds": cpu, "fit_money": money})
 
@@ -291,7 +302,9 @@ def validate_fold(
     """Fit a candidate on the rows of one fold and predict its validation rows, into `folder`."""
     study, folds = open_study(workload, snapshot), folds_of(workload, snapshot, share).folds
     train, valid = folds[number]
-    fold = validate(study.rows, name, train, valid, threads=threads, recipe=recipe)
+    # Predictions as well as fits; OpenMP's limit is each thread's own.
+    with threadpool_limits(threads, "openmp"):
+        fold = validate(study.rows, name, train, valid, threads=threads, recipe=recipe)
     OutOfFold(valid, fold.predictions).save(folder / f"{number}.npz")
     footprint, last = None, share == 1 and number == len(folds) - 1
     joins = ENSEMBLE in workload.training.candidates

@@ -50,7 +50,7 @@ class Table:
     y : np.ndarray, shape (n_rows,)
         The truth of the test rows: numbers, or codes of classes.
     blocks : np.ndarray of int64, shape (n_rows,)
-        Test rows of one block hang together: days.
+        Test rows of one block hang together: days, or groups.
     """
 
     name: str
@@ -144,6 +144,10 @@ def divide(workload: Workload, folder: Path, home: Path) -> Table:
     (folder / "about.json").write_text(json.dumps(about, indent=1))
     _write(table, features, np.log1p(y) if target.log else y, split, folder)
     held = None if times is None else times[split.holdout]
+    blocks = block_ids(held, len(split.holdout))
+    if times is None and workload.group is not None:
+        group = table.column(workload.group).take(pa.array(split.holdout))
+        _, blocks = np.unique(group.to_numpy(), return_inverse=True)
     return Table(
         workload.name,
         folder,
@@ -152,7 +156,7 @@ def divide(workload: Workload, folder: Path, home: Path) -> Table:
         len(target.classes),
         target.log,
         y[split.holdout],
-        block_ids(held, len(split.holdout)),
+        blocks,
     )
 
 

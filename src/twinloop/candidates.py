@@ -17,7 +17,7 @@ from twinloop.vocabulary import SEASONS, AnyCandidate, CandidateName, TunedName
 # By what a prediction takes, then by what a fit takes: no work at all, one look into a table, one
 # product a row, two thousand products at most, hundreds of shallow trees in one call of compiled
 # code, deep trees one by one. A tuned one comes after its kind: it may have more or deeper trees,
-# and a search behind it.
+# and a search behind it; with several trees a round XGBoost takes as long as `boosting`.
 CHEAP_FIRST: tuple[CandidateName | TunedName, ...] = (
     "baseline",
     "seasonal",
@@ -25,8 +25,8 @@ CHEAP_FIRST: tuple[CandidateName | TunedName, ...] = (
     "linear-tuned",
     "kernel",
     "xgboost",
-    "xgboost-tuned",
     "boosting",
+    "xgboost-tuned",
     "boosting-tuned",
     "forest",
     "forest-tuned",

@@ -178,8 +178,8 @@ def grow(
 
 
 def continuation_words(made: Continues) -> str:
-    """Say what is added: ``50 trees at 0.03 on the newest 30d``."""
-    return f"{made.trees} trees at {made.rate:g} on the newest {format_duration(made.recent)}"
+    """Say what is added: ``50 rounds at 0.03 on the newest 30d``."""
+    return f"{made.trees} rounds at {made.rate:g} on the newest {format_duration(made.recent)}"
 
 
 class Contest(Frozen):

@@ -259,8 +259,8 @@ def _enough_of_each(classes: np.ndarray, train: np.ndarray, needed: int, target:
     counts = np.bincount(codes[train], minlength=len(values))
     if counts.min() < needed:
         raise TargetError(
-            f"class number {values[counts.argmin()]} of target {target!r} has {counts.min()} rows "
-            f"outside the holdout; stratified folds need {needed}.",
+            f"class {counts.argmin() + 1} of {len(values)} by name, of target {target!r}, has "
+            f"{counts.min()} rows outside the holdout; stratified folds need {needed}.",
             "Take fewer folds, or leave the class out.",
         )
 

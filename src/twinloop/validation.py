@@ -248,7 +248,7 @@ class Fold:
     fit_seconds, predict_seconds
         Wall time.
     fit_cpu_seconds
-        CPU time of the fit.
+        CPU time of the fit; with several threads, of all that the process did meanwhile.
     """
 
     scorer: Scorer
@@ -292,8 +292,8 @@ def validate(
         What is fitted; None: the candidate as shipped.
     """
     metric = METRICS[rows.workload.metric]
-    # Folds are fitted side by side: what the process uses is not this one's alone. Where a fit has
-    # several threads, it has the process for itself.
+    # Folds are fitted side by side: what the process uses is not this one's alone. Of a fit with
+    # several threads it is all there is to go by.
     clock = time.thread_time if threads == 1 else time.process_time
     start, busy = time.perf_counter(), clock()
     scorer = fit_rows(rows, name, train, threads=threads, rounds=rounds, recipe=recipe)

@@ -125,7 +125,7 @@ def test_after_a_break_the_champions_trees_are_grown_on(home: Path) -> None:
         line.split("|")[1].strip(): line.split("|")[5].strip() for line in page.splitlines()[4:]
     }
     assert int(rows["refit"]) >= 24 * 40 - 1
-    assert "50 trees at 0.03 on the newest 7d after version 1 save" in reason
+    assert "50 rounds at 0.03 on the newest 7d after version 1 save" in reason
     assert run.data.metrics["continuation/grown_cpu_s"] > 0
     assert run.data.metrics["continuation/refit_cpu_s"] > 0
     spec = load_workload("mill")
@@ -134,7 +134,7 @@ def test_after_a_break_the_champions_trees_are_grown_on(home: Path) -> None:
     assert made is not None
     assert (made.version, made.digest) == ("1", first.digest)
     text = mlflow.artifacts.load_text(f"runs:/{second.run_id}/provenance.json")
-    words = "refresh of version 1 on 40d, continued by 50 trees at 0.03 on the newest 7d"
+    words = "refresh of version 1 on 40d, continued by 50 rounds at 0.03 on the newest 7d"
     assert json.loads(text)["made_by"] == words
     old, new = (load_version(v).scorer for v in (first, second))
     trees = [boosted_rounds(s.predictor) or 0 for s in (old, new)]

@@ -28,6 +28,8 @@ slices: [plan, at.weekday, n]
 training: {{candidates: [linear], folds: 4, refit: train, learning_curve: {curve}}}
 """
 
+EVERY = ("linear", "kernel", "forest", "boosting", "xgboost", "ensemble")
+
 pytestmark = pytest.mark.usefixtures("prefect")
 
 
@@ -90,6 +92,29 @@ def test_what_serves_follows_the_threshold(home: Path) -> None:
     assert (answers["prediction"] == above).all()
     between = answers["probability"].between(rule.threshold, 0.5)
     assert between.any()
+
+
+def test_a_shuffled_target_teaches_nothing(home: Path) -> None:
+    """However much is tried on it: folds, search, ensemble, calibration and threshold see noise.
+
+    By luck the holdout of 240 rows may seem to know a little of it, not more.
+    """
+    table = history()
+    table["y"] = np.random.default_rng(5).permutation(table["y"])
+    file = FILE.replace("macro_f1", "roc_auc").replace("[linear]", f"[{', '.join(EVERY)}]")
+    path = home / "rare.parquet"
+    table.to_parquet(path)
+    text = file.format(path=path, curve="false").replace("folds: 4", "folds: 4, choice: best")
+    (home / "data" / "workloads" / "rare.yaml").write_text(text)
+    result = train_model("rare", as_of=NOW, overrides=Overrides(trials=8))
+    names = {c.name for c in result.board.candidates}
+    assert {"linear", "forest", "boosting", "xgboost", "xgboost-tuned"} <= names
+    assert result.board.choice.nothing_learned
+    found = client().get_run(result.run_id).data.metrics
+    # Chance is 0.5, give or take 0.04 in 240 rows of which a tenth to a third are of one class.
+    assert abs(found["accuracy/roc_auc"] - 0.5) < 0.13
+    # The best of nine by four folds flatters itself a little.
+    assert found["accuracy/cv_roc_auc"] < 0.6
 
 
 def test_the_holdout_teaches_nothing(home: Path) -> None:

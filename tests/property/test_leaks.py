@@ -13,7 +13,7 @@ from twinloop.candidates import Predictor
 from twinloop.contract import Contract, infer_contract
 from twinloop.scorer import Scorer, learn_target
 from twinloop.splitting import split_rows
-from twinloop.validation import fit_scorer
+from twinloop.validation import fit_rows, fit_scorer, label_rows
 from twinloop.vocabulary import CandidateName
 from twinloop.workload import Workload
 
@@ -65,11 +65,10 @@ def changed(table: pa.Table, rows: np.ndarray, n: float, level: str | None, y: f
 
 def fold_scorer(table: pa.Table, contract: Contract, name: CandidateName, fold: int) -> Scorer:
     """Fit a candidate the way a fold does: on the fold's training rows."""
-    times = table.column("t").cast(pa.int64()).to_numpy()
-    fitted, _ = split_rows(WORKLOAD, N_ROWS, times=times).folds[fold]
-    target = learn_target(table, WORKLOAD)
-    rows = table.take(pa.array(fitted))
-    return fit_scorer(rows, name, target, contract, WORKLOAD, threads=1)
+    split = split_rows(WORKLOAD, N_ROWS, times=table.column("t").cast(pa.int64()).to_numpy())
+    # All rows at hand, as in a training: they are encoded once, and each fold takes its own.
+    rows = label_rows(table, contract, learn_target(table, WORKLOAD), WORKLOAD, split)
+    return fit_rows(rows, name, split.folds[fold][0], threads=1)
 
 
 def statistics(predictor: Predictor) -> dict[str, list[float]]:

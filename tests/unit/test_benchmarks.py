@@ -63,7 +63,9 @@ def test_a_table_that_twinloop_loses_counts_as_below(
         accuracy.Measured(verdict(-0.2)),
         accuracy.Measured(None, ("Twinloop",)),
         accuracy.Measured(),
+        accuracy.Measured(verdict(0.2).model_copy(update={"gain": None, "low": None})),
     ]
+    assert [m.judged for m in found] == [True, True, True, False, False, False]
     above, below = accuracy._figures(60, found)
     assert (above.value, above.target, below.value) == (2.0, 3, 2.0)
     shown = " ".join(capsys.readouterr().out.split())

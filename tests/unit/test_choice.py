@@ -136,7 +136,7 @@ def test_every_candidate_has_its_place_in_the_order_of_cost() -> None:
     assert sorted(CHEAP_FIRST) == sorted(shipped)
     for tuned in get_args(TunedName):
         base = tuned.removesuffix("-tuned")
-        assert CHEAP_FIRST.index(tuned) == CHEAP_FIRST.index(base) + 1
+        assert CHEAP_FIRST.index(tuned) > CHEAP_FIRST.index(base)
 
 
 STEADY = [1.0, 1.0, 1.0, 1.0]

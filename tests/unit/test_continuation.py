@@ -199,5 +199,7 @@ def test_a_continuation_goes_on_where_it_is_clearly_better() -> None:
         assert numbers["continuation/refit_cpu_s"] == 2.0
         assert numbers["continuation/grown_cpu_s"] == 0.5
         assert Tag("twinloop.made_as", contest.better) in items
-        assert contest.words.startswith(f"{contest.better}: 7 trees at 0.03 on the newest 4d after")
+        assert contest.words.startswith(
+            f"{contest.better}: 7 rounds at 0.03 on the newest 4d after"
+        )
     assert kinds == ["continuation", "refit", "refit"]

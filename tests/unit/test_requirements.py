@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlflow.utils import environment
 
-from tasks.requirements import is_installed, pinned, spare_pins
+from tasks.requirements import distributions_of, is_installed, pinned, spare_pins
 
 # Where a model's requirements are looked at on their way to MLflow; it has no types.
 process: Any = environment._process_pip_requirements
@@ -88,3 +88,13 @@ def test_a_distribution_is_there_or_not() -> None:
     """As installed."""
     assert is_installed("mlflow")
     assert not is_installed("nothing-like-it")
+
+
+def test_types_are_in_the_distributions_that_brought_them() -> None:
+    """However the module is called; what is only on a path is in none."""
+    assert distributions_of(["sklearn.tree.DecisionTreeRegressor", "yaml.Loader"]) == [
+        "PyYAML",
+        "scikit-learn",
+    ]
+    assert distributions_of(["nowhere_at_all.Thing"]) == []
+    assert distributions_of([]) == []

@@ -23,6 +23,13 @@ def table(n_rows: int = LEAST_ROWS, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     return X, y
 
 
+def ordered(X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the order of rows that are many."""
+    order = order_rows(X, y)
+    assert order is not None
+    return order
+
+
 def test_few_rows_stay_as_they_are() -> None:
     """They lie in the cache anyway."""
     assert order_rows(*table(LEAST_ROWS - 1)) is None
@@ -34,19 +41,18 @@ def test_every_row_has_one_place_beside_rows_like_it() -> None:
     The same rows are in the same order whenever they are asked for.
     """
     X, y = table()
-    order = order_rows(X, y)
-    assert order is not None
+    order = ordered(X, y)
     assert np.array_equal(np.sort(order), np.arange(len(X)))
     before, after = (np.nanmean(np.abs(np.diff(v, axis=0)), axis=0) for v in (X, X[order]))
     assert after[0] < before[0] / 2
     assert after[2] == pytest.approx(before[2], rel=0.02)
-    assert np.array_equal(order, order_rows(X.copy(), y.copy()))
+    assert np.array_equal(order, ordered(X.copy(), y.copy()))
 
 
 def test_rows_of_one_target_can_be_ordered() -> None:
     """Nothing divides them: they stay where they were."""
     X, y = table()
-    assert np.array_equal(order_rows(X, np.zeros(len(y))), np.arange(len(X)))
+    assert np.array_equal(ordered(X, np.zeros(len(y))), np.arange(len(X)))
 
 
 @pytest.mark.parametrize("name", ["xgboost", "boosting"])

@@ -1,11 +1,15 @@
 """When a trial is given up, which is the best, and when a search has had its budget."""
 
 import math
+import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.searching import Job, Searcher
 from twinloop.recipe import Recipe
 from twinloop.training_keys import Tuning
 from twinloop.tuneplan import told, trials_csv
@@ -43,6 +47,31 @@ def trial(number: int, scores: list[float], state: State = "complete", **more: o
 def search(*trials: Trial, metric: str = "rmse") -> Search:
     """Return a search with these trials."""
     return Search(candidate="xgboost", metric=metric, folds=2, trials=trials, ending="trials")
+
+
+@pytest.mark.parametrize(
+    ("left", "kept_back", "took", "ends"),
+    [(50.0, 0.0, 40.0, False), (50.0, 0.0, 60.0, True), (50.0, 55.0, 1.0, True)],
+)
+def test_time_is_left_to_cross_validate_what_is_found(
+    left: float, kept_back: float, took: float, ends: bool
+) -> None:
+    """As long as the best trial took, or as was asked for."""
+    trials = [trial(0, [2.0, 2.0], seconds=500.0), trial(1, [1.0, 1.0], seconds=took)]
+    unused: Any = None
+    job = Job(
+        workload=SimpleNamespace(metric="rmse"),  # type: ignore[arg-type]
+        candidate="xgboost",
+        rows=unused,
+        folds=unused,
+        span=None,
+        limits=Limits(100),
+        until=time.monotonic() + left,
+        parent="",
+        kept_back=kept_back,
+    )
+    study: Any = SimpleNamespace(trials=trials)
+    assert Searcher(job, study, unused, unused)._ending() == ("budget" if ends else None)
 
 
 @given(st.integers(1, 200))
