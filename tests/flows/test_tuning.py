@@ -34,7 +34,7 @@ from twinloop.tuning import Search, Trial
 from twinloop.validation import fit_rows
 
 AS_OF = datetime(2011, 3, 20, tzinfo=UTC)
-TRIALS = 12
+TRIALS = 16
 WORKLOAD = """
 name: city
 task: regression
