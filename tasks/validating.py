@@ -44,8 +44,9 @@ from twinloop.vocabulary import ENSEMBLE, AnyCandidate, Frozen
 from twinloop.window import Window
 from twinloop.workload import Workload
 
-# A fold holds its rows twice, as floats and in bins, and its library some more of them.
-_COPIES = 3.0
+# A fold holds its rows as floats, once more in the order of trees, and in bins, and its library
+# some more of them.
+_COPIES = 4.0
 FOOTPRINT_ROWS = 1000
 # Within the folder of a candidate, for an ensemble to be made of it: the model of the last fold.
 FITTED = "fitted"

@@ -109,6 +109,7 @@ def test_a_shuffled_target_teaches_nothing(home: Path) -> None:
     result = train_model("rare", as_of=NOW, overrides=Overrides(trials=8))
     names = {c.name for c in result.board.candidates}
     assert {"linear", "forest", "boosting", "xgboost", "xgboost-tuned"} <= names
+    assert result.board.choice is not None
     assert result.board.choice.nothing_learned
     found = client().get_run(result.run_id).data.metrics
     # Chance is 0.5, give or take 0.04 in 240 rows of which a tenth to a third are of one class.
