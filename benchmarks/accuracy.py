@@ -1,9 +1,9 @@
 """How good the models are that a budget buys, beside FLAML's and AutoGluon's.
 
-Every system gets the same training rows, the same columns, the same cores, the same metric to aim
-at and the same seconds, and predicts the same held-out rows, which none has seen: by time where
-rows have time, else by chance. What is compared is the metric on these rows. The intervals are of
-paired differences on the same rows, days or else groups of them together
+Every system gets the same training rows, the same columns and the time, the same cores, the same
+metric to aim at and the same seconds, and predicts the same held-out rows, which none has seen: by
+time where rows have time, else by chance. What is compared is the metric on these rows. The
+intervals are of paired differences on the same rows, days or else groups of them together
 (`twinloop.verdict.compare`). They say how far other rows might have moved the difference, not how
 far another draw of the training rows might have; ``--draws`` tells that.
 

@@ -24,7 +24,7 @@ from twinloop.validation import times_of
 from twinloop.vocabulary import Task
 from twinloop.workload import Workload
 
-TARGET = "__target__"
+TARGET, DAYS = "__target__", "__days__"
 _SHIPPED = ("diabetes", "breast_cancer", "digits", "bikes")
 _CITY = {
     "name": "city",
@@ -36,6 +36,7 @@ _CITY = {
     "metric": "rmsle",
 }
 _MOST_CLASSES = 20
+_MICROSECONDS_A_DAY = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ def _task(column: pd.Series) -> Task:
 def divide(workload: Workload, folder: Path, home: Path) -> Table:
     """Prepare and divide a table as `train_model` would, and write it for all systems.
 
-    They get the same columns: the workload's features, parts of the time with them. The time itself
-    is left out, for the test rows lie after all others, where no tree knows it.
+    They get the same columns: the workload's features, parts of the time with them. Twinloop knows
+    the time besides, and weighs rows by it; so the others get it too, as a number.
     """
     os.environ["TWINLOOP_HOME"] = str(home)
     as_of = pd.Timestamp("2100-01-01", tz="UTC").to_pydatetime()
@@ -128,10 +129,10 @@ def divide(workload: Workload, folder: Path, home: Path) -> Table:
     target = learn_target(table, workload)
     split = split_table(table, target, workload)
     features = _features(table, share(table, snapshot.contract, workload).features)
+    times = times_of(table, workload)
     folder.mkdir(parents=True, exist_ok=True)
     y = target.encode(table.column(workload.target))
-    times = times_of(table, workload)
-    about = {
+    about: dict[str, Any] = {
         "name": workload.name,
         "as_of": as_of.isoformat(),
         "digest": snapshot.digest,
@@ -141,6 +142,9 @@ def divide(workload: Workload, folder: Path, home: Path) -> Table:
         "by_time": times is not None,
         "split": split.description,
     }
+    if times is not None:
+        features = features.append_column(DAYS, pa.array(times / _MICROSECONDS_A_DAY))
+        about["time"] = DAYS
     (folder / "about.json").write_text(json.dumps(about, indent=1))
     _write(table, features, np.log1p(y) if target.log else y, split, folder)
     held = None if times is None else times[split.holdout]
