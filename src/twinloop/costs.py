@@ -168,7 +168,7 @@ def energy_words(usage: Usage, prices: Prices) -> str:
         words = f"measured: {usage.cpu_energy}"
     else:
         words = f"estimated: CPU time x {prices.watts_per_core:g} W per core"
-    if usage.total.gpu_seconds:
+    if usage.total.gpu_seconds or usage.total.gpu_kwh:
         words += f"; GPU measured: {usage.gpu_energy}" if usage.gpu_energy else "; GPU not known"
     return words
 

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twinloop.costs import (
@@ -116,6 +116,7 @@ ENERGIES = st.sampled_from([("", ""), ("RAPL", ""), ("", "NVML"), ("RAPL", "NVML
 
 
 @given(QUANTITIES, PRICES, PRICES, ENERGIES)
+@example(Quantities(gpu_kwh=1.0), Prices(), Prices(kwh=1.0), ("", "NVML"))
 def test_a_bill_can_be_priced_again(
     used: Quantities, prices: Prices, others: Prices, energy: tuple[str, str]
 ) -> None:
