@@ -20,7 +20,6 @@ from tasks.validating import (
     open_study,
     share_cores,
 )
-from twinloop.boosting import evenly
 from twinloop.choice import choose
 from twinloop.ensemble import (
     HeldOut,
@@ -39,6 +38,7 @@ from twinloop.ensembleplan import left_out, plan_members
 from twinloop.evaluation import METRICS
 from twinloop.logplan import plan_candidate
 from twinloop.results import CandidateResult, FoldScore, Footprint, Leaderboard, Member, rank
+from twinloop.row_order import evenly
 from twinloop.scorer import Predictions, from_files
 from twinloop.serving import read_files
 from twinloop.splitting import Split

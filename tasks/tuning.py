@@ -41,7 +41,8 @@ from twinloop.workload import Workload
 # What the trials of a study hang on; the rest of a workload may change, and its trials be kept.
 _PARTS = {"task", "target", "time", "key", "group", "metric", "ignore", "calendar", "columns"}
 _TRAINING = {"folds", "split", "rolling", "repeats", "gap", "holdout", "class_weight", "half_life"}
-_TRAINING |= {"calibration"}  # trials are judged by calibrated probabilities
+# Trials are judged by calibrated probabilities.
+_TRAINING |= {"calibration"}
 
 
 @step

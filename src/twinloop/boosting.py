@@ -8,7 +8,7 @@ import numpy as np
 from twinloop.edges import bin_edges
 from twinloop.encoding import Encoding
 from twinloop.problem import Problem, Rows
-from twinloop.row_order import order_rows
+from twinloop.row_order import evenly, order_rows
 from twinloop.stopping import stopping_rows
 from twinloop.vocabulary import Task
 
@@ -128,11 +128,6 @@ def _bins(
     # With names it compares them with the model's, one by one, before every tree.
     bins.feature_names = bins.feature_types = None
     return bins
-
-
-def evenly(n_rows: int, n: int) -> np.ndarray:
-    """Choose rows spread evenly: at most `n` row numbers out of `n_rows`, increasing."""
-    return np.linspace(0, n_rows - 1, min(n, n_rows)).astype(np.int64)
 
 
 def _parts(y: np.ndarray, problem: Problem, rows: Rows) -> tuple[np.ndarray, np.ndarray] | None:

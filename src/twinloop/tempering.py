@@ -12,8 +12,8 @@ from typing import Self
 import numpy as np
 from scipy.special import log_softmax
 
-from twinloop.boosting import evenly
 from twinloop.calibration import Calibration, drawn_in, is_better, log_losses
+from twinloop.row_order import evenly
 from twinloop.workload import Workload
 
 # Steps of an eighth: nearer to the best power a row's loss changes by a thousandth of itself.

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
 
-from twinloop.boosting import EDGE_ROWS, evenly
+from twinloop.boosting import EDGE_ROWS
 from twinloop.candidates import fit_candidate
 from twinloop.continuation import grow
 from twinloop.contract import Contract
@@ -18,6 +18,7 @@ from twinloop.evaluation import METRICS
 from twinloop.problem import Make, Problem, Rows
 from twinloop.recipe import Continues, Recipe
 from twinloop.results import FoldScore
+from twinloop.row_order import evenly
 from twinloop.scorer import Predictions, Scorer, Target, refuse_unloadable
 from twinloop.splitting import Split
 from twinloop.tempering import best_power, raised, tempers
@@ -191,11 +192,9 @@ def fit_rows(
 
 
 def _about(rows: LabelledRows, chosen: np.ndarray, n_classes: int, recipe: Recipe) -> Rows:
-    times, groups = (
-        None if v is None else v[chosen] for v in (rows.about.times, rows.about.groups)
-    )
-    weight = row_weights(rows.y[chosen], times, n_classes, rows.workload, recipe.half_life)
-    return Rows(weight, times, groups)
+    about = rows.about.take(chosen)
+    weight = row_weights(rows.y[chosen], about.times, n_classes, rows.workload, recipe.half_life)
+    return replace(about, weight=weight)
 
 
 def score_fold(
