@@ -103,7 +103,8 @@ def _untracked(workload: "Workload", snapshot: "Snapshot", home: Path) -> None:
 
     opened, folds = open_study(workload, snapshot), search_folds(workload, snapshot)
     span = fitted_span(opened, workload)
-    space = search_space("xgboost", workload, span)
+    categories = any(f.levels for f in opened.rows.matrix.features)
+    space = search_space("xgboost", workload, span, categories=categories)
     limits = Limits.of(workload.training.tuning, 1)
     until = time.monotonic() + 1e6
     job = Job(workload, "xgboost", opened.rows, folds, span, limits, until, "")

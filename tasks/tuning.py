@@ -27,6 +27,7 @@ from twinloop.results import Leaderboard, rank
 from twinloop.search_space import (
     SPACE_VERSION,
     default_values,
+    native_values,
     search_space,
     tuned_name,
     values_of,
@@ -142,7 +143,8 @@ def search_settings(
     opened, folds = open_study(workload, snapshot), search_folds(workload, snapshot)
     run.rows = sum(len(valid) for _, valid in folds)
     span = fitted_span(opened, workload)
-    space = search_space(candidate, workload, span)
+    categories = any(f.levels for f in opened.rows.matrix.features)
+    space = search_space(candidate, workload, span, categories=categories)
     key = _key(workload, snapshot, candidate)
     folder, until = settings().lake(workload) / "tuning", time.monotonic() + seconds
     job = Job(
@@ -173,6 +175,8 @@ def search_settings(
         known = [("default", default_values(space))]
         if (old := _champions(champion, candidate)) is not None:
             known.append(("champion", values_of(old, space, span)))
+        if (native := native_values(space)) is not None:
+            known.append(("categories", native))
         study.propose(known)
         ending = Searcher(job, study, run.meter, writer.write).run(tell)
         importance = study.importance()

@@ -11,14 +11,17 @@ from twinloop.binning import learn_binning
 from twinloop.contract import Contract, check_rows, infer_contract
 from twinloop.ensemble import compose
 from twinloop.profile import Reference
+from twinloop.recipe import NATIVE_CATEGORIES, Recipe
 from twinloop.results import Member
 from twinloop.scorer import Scorer, Target, learn_target
-from twinloop.validation import fit_scorer
+from twinloop.validation import fit_rows, fit_scorer, label_rows
 from twinloop.vocabulary import CandidateName
 from twinloop.workload import Workload
 
 CANDIDATES: tuple[CandidateName, ...] = get_args(CandidateName)
-KINDS = (*CANDIDATES, "ensemble")
+# XGBoost once more, its codes divided as categories.
+NATIVE = "xgboost, native"
+KINDS = (*CANDIDATES, NATIVE, "ensemble")
 # What a target hangs on: its task, metric and how many classes it has.
 PROBLEMS = {
     "number": ("regression", "mae", 0),
@@ -101,11 +104,15 @@ def learned(problem: str) -> tuple[pa.Table, Contract, Target, Workload]:
 
 @cache
 def fitted(kind: str, problem: str) -> Scorer:
-    """Fit a candidate, or an ensemble of three."""
+    """Fit a candidate, an ensemble of three, or `NATIVE`."""
     if kind == "ensemble":
         members = [Member(name=name, weight=weight) for name, weight in _WEIGHTS.items()]
         return compose([fitted(m.name, problem) for m in members], members)
     table, contract, target, workload = learned(problem)
+    if kind == NATIVE:
+        rows = label_rows(table, contract, target, workload)
+        recipe = Recipe(candidate="xgboost", params={NATIVE_CATEGORIES: 1})
+        return fit_rows(rows, "xgboost", threads=1, recipe=recipe)
     return fit_scorer(table, kind, target, contract, workload, threads=1)
 
 

@@ -17,7 +17,8 @@ from twinloop.vocabulary import SEASONS, AnyCandidate, CandidateName, TunedName
 # By what a prediction takes, then by what a fit takes: no work at all, one look into a table, one
 # product a row, two thousand products at most, hundreds of shallow trees in one call of compiled
 # code, deep trees one by one. A tuned one comes after its kind: it may have more or deeper trees,
-# and a search behind it; with several trees a round XGBoost takes as long as `boosting`.
+# and a search behind it; with several trees a round, or categories as such, XGBoost takes as long
+# as `boosting`.
 CHEAP_FIRST: tuple[CandidateName | TunedName, ...] = (
     "baseline",
     "seasonal",
@@ -118,7 +119,7 @@ def fit_candidate(
     """
     rows, builders = rows or Rows(), {**_BUILDERS, **(own or {})}
     if name == "xgboost":
-        return Predictor("xgboost", fit_xgboost(X, y, problem, rows), problem.n_classes)
+        return Predictor("xgboost", fit_xgboost(X, y, encoding, problem, rows), problem.n_classes)
     # A fold may hold one class only: there is nothing to learn then but that class.
     one_class = problem.n_classes > 0 and len(np.unique(y)) < 2
     if one_class:

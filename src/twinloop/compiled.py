@@ -33,10 +33,9 @@ def compile_predictor(predictor: Predictor, encoding: Encoding) -> Predictor:
     Parameters
     ----------
     predictor
-        XGBoost: a copy that keeps to the thread it is called on, and meets no missing value.
-        Linear: a table of weights. Blend:
-        of compiled members. Anything else, a baseline, trees of scikit-learn, a kernel or the
-        user's own, is returned as it is.
+        XGBoost: a copy that keeps to the thread it is called on and, unless it divides categories,
+        meets no missing value. Linear: a table of weights. Blend: of compiled members. Anything
+        else, a baseline, trees of scikit-learn, a kernel or the user's own, is returned as it is.
     encoding
         What the predictor was fitted on.
 

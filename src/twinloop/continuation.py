@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from twinloop.boosting import boosting_params
+from twinloop.boosting import boosting_params, feature_types
 from twinloop.candidates import Predictor
 from twinloop.encoding import Feature
 from twinloop.histories import Compared
@@ -167,8 +167,14 @@ def grow(
     names = [f"f{i}" for i in range(X.shape[1])]
     # Rows as they are: of rows in bins the ancestor's answers, which the new trees are to mend,
     # would be those of the bins' edges.
+    types = feature_types(ancestor.encoding, problem)
     rows = xgb.DMatrix(
-        pd.DataFrame(X, columns=names, copy=False), y, weight=weight, nthread=problem.threads
+        pd.DataFrame(X, columns=names, copy=False),
+        y,
+        weight=weight,
+        nthread=problem.threads,
+        feature_types=types,
+        enable_categorical=types is not None,
     )
     params = boosting_params(problem) | {"eta": made.rate}
     # As it is read from its file: one that was fitted here would bring its random numbers along.

@@ -10,6 +10,8 @@ from twinloop.vocabulary import AnyCandidate, Frozen
 # A forest's setting of our own: 1 for trees that split where chance has it (Geurts, Ernst and
 # Wehenkel 2006, "Extremely randomized trees"), each on all rows unless it is given a share of them.
 EXTRA_TREES = "extra_trees"
+# XGBoost's: 1 where trees send any levels of a category to a side, not those before some place.
+NATIVE_CATEGORIES = "enable_categorical"
 
 
 class Continues(Frozen):

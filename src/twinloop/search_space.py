@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from twinloop.recipe import EXTRA_TREES, Recipe
+from twinloop.recipe import EXTRA_TREES, NATIVE_CATEGORIES, Recipe
 from twinloop.vocabulary import TunableName, TunedName
 from twinloop.workload import Workload
 
 # Raise when a range changes, or what is fitted for a value: trials of before are then forgotten.
-SPACE_VERSION = 3
+SPACE_VERSION = 4
 HALVINGS, RECENT = "halvings", "recent"
 _TUNED: dict[TunableName, TunedName] = {
     "linear": "linear-tuned",
@@ -64,6 +64,7 @@ _XGBOOST = (
     Range("colsample_bytree", 0.3, 1.0, 0.8),
     Range("reg_lambda", 0.05, 50.0, 1.0, log=True),
     Range("num_parallel_tree", 1, 4, 1, log=True, whole=True),
+    Range(NATIVE_CATEGORIES, 0, 1, 0, whole=True),
 )
 _BOOSTING = (
     Range("learning_rate", 0.02, 0.3, 0.1, log=True),
@@ -88,7 +89,7 @@ def tuned_name(candidate: TunableName) -> TunedName:
 
 
 def search_space(
-    candidate: TunableName, workload: Workload, span: timedelta | None
+    candidate: TunableName, workload: Workload, span: timedelta | None, *, categories: bool
 ) -> tuple[Range, ...]:
     """Return what may be tuned.
 
@@ -100,12 +101,16 @@ def search_space(
         Task, and whether rows have a time that tuning may weigh them by.
     span
         Time from the oldest to the newest row that is fitted; None without time.
+    categories
+        Whether any feature is one.
     """
     ranges: tuple[Range, ...] = {"xgboost": _XGBOOST, "boosting": _BOOSTING}.get(candidate, ())
     if candidate == "forest":
         ranges = _FOREST + (_FOREST_REGRESSION if workload.task == "regression" else ())
     if candidate == "linear" and workload.task != "regression":
         ranges = _LINEAR_CLASSES
+    if not categories:
+        ranges = tuple(r for r in ranges if r.name != NATIVE_CATEGORIES)
     if span is None or not workload.tunes_recency:
         return ranges
     aged = workload.training.half_life
@@ -117,6 +122,13 @@ def search_space(
 def default_values(space: tuple[Range, ...]) -> dict[str, Value]:
     """Return the values of a candidate that is not tuned."""
     return {r.name: r.default for r in space}
+
+
+def native_values(space: tuple[Range, ...]) -> dict[str, Value] | None:
+    """Return the values of what is shipped with its categories taken as such; None without any."""
+    if all(r.name != NATIVE_CATEGORIES for r in space):
+        return None
+    return default_values(space) | {NATIVE_CATEGORIES: 1}
 
 
 def recipe_of(

@@ -29,7 +29,7 @@ class Trial(Frozen):
     number
         Trials are counted as they end, from 0.
     source
-        Where the values come from.
+        Where the values come from; categories: as shipped, but for how categories are divided.
     values
         Of the search space, by name.
     recipe
@@ -54,7 +54,7 @@ class Trial(Frozen):
     """
 
     number: int
-    source: Literal["default", "champion", "search"]
+    source: Literal["default", "champion", "categories", "search"]
     values: dict[str, int | float]
     recipe: Recipe
     scores: tuple[Score, ...]

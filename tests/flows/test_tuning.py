@@ -28,7 +28,7 @@ from tasks.tuning import search_settings
 from tasks.validating import open_study
 from twinloop import validation
 from twinloop.evaluation import METRICS
-from twinloop.recipe import Recipe
+from twinloop.recipe import NATIVE_CATEGORIES, Recipe
 from twinloop.results import TrainingResult
 from twinloop.tuning import Search, Trial
 from twinloop.validation import fit_rows
@@ -225,7 +225,7 @@ def test_the_champions_recipe_is_tried_early(tuned: Tuned, home: Path) -> None:
     assert found.trials[1].recipe.params == pytest.approx(recipe.params)
     shipped = champion.model_copy(update={"recipe": '{"candidate": "linear"}'})
     write_workload(home, "{trials: 3}")
-    assert "champion" not in [t.source for t in search(shipped).trials]
+    assert sorted(t.source for t in search(shipped).trials) == ["categories", "default", "search"]
 
 
 def find_champion_of(tuned: Tuned) -> ServedVersion:
@@ -275,8 +275,8 @@ def test_a_failing_trial_fails_alone(home: Path, monkeypatch: pytest.MonkeyPatch
     fit = validation.score_fold
 
     def picky(rows: Any, recipe: Recipe, *fold: Any, threads: int) -> float:
-        if recipe.params["eta"] != 0.1:
-            raise ValueError("eta is not to my taste")
+        if recipe.params["eta"] != 0.1 or recipe.params[NATIVE_CATEGORIES]:
+            raise ValueError("they are not to my taste")
         return fit(rows, recipe, *fold, threads=threads)
 
     monkeypatch.setattr(searching, "score_fold", picky)

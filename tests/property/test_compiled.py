@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.scorers import KINDS, PROBLEMS, SCHEMA, fitted, rows_of
+from tests.scorers import KINDS, NATIVE, PROBLEMS, SCHEMA, fitted, rows_of
 from twinloop.agreement import MOST_APART
 from twinloop.candidates import Predictor, fit_candidate
 from twinloop.compiled import compile_predictor, compiled
@@ -40,7 +40,7 @@ ROWS = st.fixed_dictionaries(
 TABLES = st.lists(ROWS, min_size=1, max_size=12).map(
     lambda rows: pa.Table.from_pylist(rows, schema=SCHEMA)
 )
-EXACT = [(kind, problem) for kind in ("linear", "xgboost") for problem in PROBLEMS]
+EXACT = [(kind, problem) for kind in ("linear", "xgboost", NATIVE) for problem in PROBLEMS]
 every_scorer = pytest.mark.parametrize(
     ("kind", "problem"), [(kind, problem) for kind in KINDS for problem in PROBLEMS]
 )
@@ -136,7 +136,7 @@ def test_what_gains_nothing_is_left_alone(kind: str, problem: str) -> None:
     fast = compiled(plain)
     library = {"linear": "table"}.get(kind, plain.predictor.library)
     assert fast.predictor.library == library
-    assert (fast is plain) == (kind not in ("linear", "xgboost", "ensemble"))
+    assert (fast is plain) == (kind not in ("linear", "xgboost", NATIVE, "ensemble"))
     if kind == "ensemble":
         libraries = [m.library for m in fast.predictor.model.members]
         assert libraries == ["table", "xgboost", "sklearn"]
@@ -214,6 +214,8 @@ def test_what_is_missing_goes_where_it_went(kind: str, problem: str) -> None:
     rows = np.vstack([X, blank.reshape(-1, X.shape[1]), np.full((1, X.shape[1]), np.nan)])
     rows = rows.astype(np.float32)
     wanted, found = said(scorer, rows), said(compiled(scorer), rows)
-    if kind == "xgboost":
+    if kind in ("xgboost", NATIVE):
+        whole = isinstance(compiled(scorer).predictor.model, FullTrees)
+        assert whole == (kind == "xgboost")
         np.testing.assert_array_equal(found, wanted)
     assert not apart(wanted, found).any()

@@ -8,10 +8,12 @@ import pytest
 
 from twinloop.boosting import EDGE_ROWS
 from twinloop.candidates import Predictor, fit_candidate
+from twinloop.edges import bin_edges
 from twinloop.encoding import Encoding, Feature
 from twinloop.importance import importance
 from twinloop.modelfiles import read_model, write_model
-from twinloop.problem import Problem
+from twinloop.problem import Problem, Rows
+from twinloop.recipe import NATIVE_CATEGORIES
 from twinloop.vocabulary import CandidateName, Task
 
 # They look at no feature but the calendar's, which there is none of here.
@@ -159,6 +161,41 @@ def test_boosting_stops_by_later_rows_whatever_its_bin_edges(*, shared: bool) ->
     problem = Problem("regression", 0, "rmse", seed=0, threads=1, edges=edges)
     found = fit_candidate("xgboost", X, y, ENCODING, problem)
     assert np.mean((found.predict(X) - y) ** 2) < 0.05 * np.var(y)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_xgboost_may_divide_levels_that_have_no_order(*, shared: bool) -> None:
+    """Of forty levels, half of them high, one split of categories tells which; one of codes cannot.
+
+    Nor is the last one, which only late rows have, taken for another.
+    """
+    draw = np.random.default_rng(4)
+    levels = tuple(f"level {i}" for i in range(40))
+    encoding = Encoding(
+        features=(
+            Feature(name="level", source="level", how="category", levels=levels),
+            Feature(name="x", source="x", how="number"),
+        )
+    )
+    X = np.column_stack([draw.integers(0, 39, 600), draw.normal(size=600)]).astype(np.float32)
+    X[-20:, 0] = 39
+    high = draw.permutation(40) < 20
+    high[38:] = False, True
+    y = np.where(high[X[:, 0].astype(int)], 5.0, -5.0)
+    times = np.arange(600) * 3_600_000_000
+    edges = bin_edges(X[:100]) if shared else None
+    found = {}
+    for native in (0, 1):
+        params = {"max_depth": 1, NATIVE_CATEGORIES: native, "colsample_bytree": 1.0}
+        problem = Problem("regression", 0, "rmse", 0, 1, edges=edges, params=params)
+        fitted = fit_candidate("xgboost", X, y, encoding, problem, Rows(times=times))
+        read = read_model(*write_model(fitted), ())
+        np.testing.assert_array_equal(read.predict(X), fitted.predict(X))
+        assert importance(read, 2).argmax() == 0
+        trees = fitted.model.trees_to_dataframe()
+        assert trees["Category"].notna().any() == bool(native)
+        found[native] = np.abs(read.predict(X) - y).max()
+    assert found[1] < 1 < found[0]
 
 
 @pytest.mark.parametrize("task", ["regression", "binary"])

@@ -18,6 +18,7 @@ from twinloop.continuation import (
     newest_span,
     plain_recipe,
     recipe_of,
+    refitted,
     refitted_result,
     tell_enough,
     unlike,
@@ -26,7 +27,7 @@ from twinloop.continuationplan import plan_contest
 from twinloop.contract import infer_contract
 from twinloop.histories import Compared
 from twinloop.logplan import Metric, Tag
-from twinloop.recipe import Continues, Recipe
+from twinloop.recipe import NATIVE_CATEGORIES, Continues, Recipe
 from twinloop.refresh import History, boosted_rounds
 from twinloop.results import CandidateResult, Member
 from twinloop.scorer import Scorer, from_files, learn_target, to_files
@@ -63,11 +64,13 @@ def rows_of(task: str = "regression", days: int = 20) -> LabelledRows:
     return label_rows(table, contract, learn_target(table, workload), workload)
 
 
-def grown(rows: LabelledRows) -> tuple[Scorer, Scorer]:
+def grown(rows: LabelledRows, params: dict[str, int] | None = None) -> tuple[Scorer, Scorer]:
     """Return a model of the first half of the rows, and what grew of it on all of them."""
-    ancestor = fit_rows(rows, "xgboost", np.arange(len(rows.y) // 2), threads=1, rounds=12)
+    half, recipe = np.arange(len(rows.y) // 2), GROWN.model_copy(update={"params": params or {}})
+    plain = refitted(recipe)
+    ancestor = fit_rows(rows, "xgboost", half, threads=1, rounds=12, recipe=plain)
     known = replace(rows, ancestor=lambda _: ancestor)
-    return ancestor, fit_rows(known, "xgboost", threads=1, recipe=GROWN)
+    return ancestor, fit_rows(known, "xgboost", threads=1, recipe=recipe)
 
 
 @pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
@@ -85,14 +88,17 @@ def test_the_ancestors_trees_come_first_and_are_the_same(task: str) -> None:
     assert found.encoding == ancestor.encoding
 
 
+@pytest.mark.parametrize("native", [0, 1])
 @pytest.mark.parametrize("task", ["regression", "multiclass"])
-def test_it_comes_out_the_same_again_and_serves_as_any_other(task: str) -> None:
+def test_it_comes_out_the_same_again_and_serves_as_any_other(task: str, native: int) -> None:
     """The same rows give the same bytes, the ancestor's are as before; compiled, it agrees."""
-    rows = rows_of(task)
-    ancestor, found = grown(rows)
+    rows, params = rows_of(task), {NATIVE_CATEGORIES: native}
+    ancestor, found = grown(rows, params)
+    assert found.predictor.model.trees_to_dataframe()["Category"].notna().any() == bool(native)
     before, loaded = to_files(ancestor), from_files(to_files(ancestor))
     known = replace(rows, ancestor=lambda _: loaded)
-    again = fit_rows(known, "xgboost", threads=1, recipe=GROWN)
+    recipe = GROWN.model_copy(update={"params": params})
+    again = fit_rows(known, "xgboost", threads=1, recipe=recipe)
     assert to_files(found) == to_files(again)
     assert to_files(ancestor) == to_files(loaded) == before
     dirty = {name: pa.array([0.5, None, -9.0] * 2, pa.float64()) for name in ("x0", "x1")}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from scipy.special import logit
 
-from tests.scorers import KINDS, PROBLEMS, fitted, learned, reference_of
+from tests.scorers import KINDS, NATIVE, PROBLEMS, fitted, learned, reference_of
 from twinloop.candidates import fit_candidate
 from twinloop.compiled import compiled
 from twinloop.explaining import (
@@ -54,7 +54,7 @@ def margins(scorer: Scorer, X: np.ndarray) -> np.ndarray:
 
 
 @every_problem
-@pytest.mark.parametrize("kind", ["linear", "xgboost"])
+@pytest.mark.parametrize("kind", ["linear", "xgboost", NATIVE])
 def test_contributions_and_a_base_add_up_to_the_margin(kind: str, problem: str) -> None:
     """The base is the same for all rows, of several classes for all rows of one."""
     scorer, X = fitted(kind, problem), matrix(kind, problem, 300)
@@ -62,7 +62,7 @@ def test_contributions_and_a_base_add_up_to_the_margin(kind: str, problem: str) 
     several = len(scorer.target.classes) > 2
     classes = scorer.predict_matrix(X).value if several else np.zeros(len(X))
     assert len(np.unique(classes)) == (5 if several else 1)
-    scale = 1e-4 if kind == "xgboost" else 1e-9
+    scale = 1e-9 if kind == "linear" else 1e-4
     for one in np.unique(classes):
         np.testing.assert_allclose(base[classes == one], base[classes == one][0], atol=scale)
 

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinloop.contract import infer_contract
-from twinloop.recipe import Recipe
+from twinloop.recipe import NATIVE_CATEGORIES, Recipe
 from twinloop.scorer import learn_target
 from twinloop.search_space import (
     HALVINGS,
     RECENT,
     Range,
     default_values,
+    native_values,
     recipe_of,
     search_space,
     tuned_name,
@@ -62,6 +63,7 @@ def rows(task: Task) -> LabelledRows:
             "t": pa.array(times, pa.timestamp("us", "UTC")),
             "x": x,
             "z": draw.normal(size=300),
+            "kind": draw.choice(list("abcde"), 300),
             "y": y,
         }
     )
@@ -76,7 +78,7 @@ def test_the_defaults_are_the_candidate_as_it_is_shipped(
 ) -> None:
     """The first trial fits, to the last bit, what an untuned training fits."""
     labelled = rows(task)
-    space = search_space(candidate, workload(task), SPAN)
+    space = search_space(candidate, workload(task), SPAN, categories=True)
     recipe = recipe_of(candidate, default_values(space), workload(task), SPAN)
     assert (recipe.half_life, recipe.recent) == (None, None)
     X = labelled.matrix.X
@@ -90,7 +92,7 @@ def test_the_defaults_are_the_candidate_as_it_is_shipped(
 def test_every_setting_changes_what_is_fitted(candidate: TunableName, task: Task) -> None:
     """At one end or the other of its range a setting makes another model: none is passed by."""
     labelled = rows(task)
-    space = search_space(candidate, workload(task), SPAN)
+    space = search_space(candidate, workload(task), SPAN, categories=True)
     X, plain = labelled.matrix.X, fit_rows(labelled, candidate, threads=1)
     before = plain.predictor.predict(X)
     for r in space:
@@ -104,17 +106,31 @@ def test_every_setting_changes_what_is_fitted(candidate: TunableName, task: Task
 
 def test_only_rows_with_a_time_have_a_recency_to_tune() -> None:
     """Without time, or where it is not wanted, only settings of the estimator are searched."""
-    with_time = {r.name for r in search_space("xgboost", workload(), SPAN)}
-    without = {r.name for r in search_space("xgboost", workload(), None)}
+    with_time = {r.name for r in search_space("xgboost", workload(), SPAN, categories=True)}
+    without = {r.name for r in search_space("xgboost", workload(), None, categories=True)}
     unwanted = workload(tuning={"recency": "none"})
     assert with_time - without == {HALVINGS, RECENT}
-    assert {r.name for r in search_space("xgboost", unwanted, SPAN)} == without
+    assert {r.name for r in search_space("xgboost", unwanted, SPAN, categories=True)} == without
+
+
+def test_only_categories_have_a_way_to_be_divided() -> None:
+    """Where there are none there is nothing to find out about them."""
+    some = {r.name for r in search_space("xgboost", workload(), SPAN, categories=True)}
+    none = {r.name for r in search_space("xgboost", workload(), SPAN, categories=False)}
+    assert some - none == {NATIVE_CATEGORIES}
+    tried = native_values(search_space("xgboost", workload(), SPAN, categories=True))
+    assert tried is not None
+    assert tried[NATIVE_CATEGORIES] == 1
+    assert native_values(search_space("xgboost", workload(), SPAN, categories=False)) is None
+    assert NATIVE_CATEGORIES not in {
+        r.name for r in search_space("boosting", workload(), SPAN, categories=True)
+    }
 
 
 def test_rows_that_age_by_the_workload_do_so_by_default() -> None:
     """The first trial has the workload's half-life; the search may find that none is better."""
     spec = workload(half_life="30d")
-    space = search_space("linear", spec, SPAN)
+    space = search_space("linear", spec, SPAN, categories=True)
     recipe = recipe_of("linear", default_values(space), spec, SPAN)
     assert recipe.half_life == timedelta(days=30)
     ageless = recipe_of("linear", {HALVINGS: 0.0, RECENT: 1.0}, spec, SPAN)
@@ -138,7 +154,7 @@ def test_a_recipe_comes_back_as_its_values(data: st.DataObject) -> None:
     """What a champion was made by is tried as it was, up to what is too little to matter."""
     candidate = data.draw(st.sampled_from(TUNABLE))
     spec = workload("binary")
-    space = search_space(candidate, spec, SPAN)
+    space = search_space(candidate, spec, SPAN, categories=True)
     drawn = data.draw(values(space))
     recipe = recipe_of(candidate, drawn, spec, SPAN)
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
@@ -151,7 +167,7 @@ def test_a_recipe_comes_back_as_its_values(data: st.DataObject) -> None:
 
 def test_a_recipe_of_other_times_is_brought_into_the_space() -> None:
     """Settings that a space no longer has are left out, and values outside moved to its ends."""
-    space = search_space("xgboost", workload(), SPAN)
+    space = search_space("xgboost", workload(), SPAN, categories=True)
     old = Recipe(
         candidate="xgboost",
         params={"eta": 0.9, "max_depth": 7, "gone": 1.0},

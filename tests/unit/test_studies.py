@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.studies import TrialStudy, forget_old, locked
-from twinloop.recipe import Recipe
+from tasks.studies import Proposal, TrialStudy, forget_old, locked
+from twinloop.recipe import NATIVE_CATEGORIES, Recipe
 from twinloop.search_space import Range, Value, default_values
 from twinloop.tuning import Trial
 
@@ -26,29 +26,34 @@ def loss(values: dict[str, Value]) -> float:
     return (values["x"] - 0.02) ** 2 + 0.1 * (values["n"] - 3) ** 2
 
 
+def end(study: TrialStudy, proposal: Proposal, losses: list[float], *, pruned: bool) -> None:
+    """Tell a study what came of a proposal."""
+    trial = Trial(
+        number=len(study.trials),
+        source=proposal.source,
+        values=proposal.values,
+        recipe=Recipe(candidate="xgboost"),
+        scores=tuple(losses),
+        state="pruned" if pruned else "complete",
+        seconds=1.0,
+        cpu_seconds=1.0,
+        peak_bytes=1,
+        money=0.0,
+        started=0.0,
+        ended=1.0,
+        spent=1.0,
+    )
+    study.tell(proposal, trial, losses)
+
+
 def run(path: Path, until: int) -> list[dict[str, Value]]:
     """Search until there are so many trials, four at a time, every third given up."""
     study = TrialStudy(path, SPACE, seed=3)
     study.propose([("default", DEFAULT), ("champion", DEFAULT | {"n": 2})])
     while len(study.trials) < until:
         for proposal in study.ask(4):
-            number = len(study.trials)
-            trial = Trial(
-                number=number,
-                source=proposal.source,
-                values=proposal.values,
-                recipe=Recipe(candidate="xgboost"),
-                scores=(loss(proposal.values),),
-                state="pruned" if number % 3 == 2 else "complete",
-                seconds=1.0,
-                cpu_seconds=1.0,
-                peak_bytes=1,
-                money=0.0,
-                started=0.0,
-                ended=1.0,
-                spent=1.0,
-            )
-            study.tell(proposal, trial, [loss(proposal.values)])
+            pruned = len(study.trials) % 3 == 2
+            end(study, proposal, [loss(proposal.values)], pruned=pruned)
     return [t.values for t in study.trials]
 
 
@@ -69,6 +74,36 @@ def test_what_is_known_is_tried_first_and_once(tmp_path: Path) -> None:
     study = TrialStudy(tmp_path / "other.log", SPACE, seed=3)
     study.propose([("default", DEFAULT), ("champion", DEFAULT)])
     assert [p.source for p in study.ask(4)] == ["default", "search", "search", "search"]
+
+
+@pytest.mark.parametrize(
+    ("codes", "native", "wanted"),
+    [
+        ([3.0, 2.0, 2.0], [3.0, 2.1, 1.9], 1),
+        ([3.0, 2.0, 2.0], [3.0, 2.1, 2.1], 0),
+        # Given up early: only what both have seen is compared.
+        ([3.0, 1.0, 1.0], [2.9], 1),
+        ([3.0, 1.0, 1.0], [3.1], 0),
+    ],
+)
+def test_how_categories_are_divided_is_found_out_once(
+    codes: list[float], native: list[float], wanted: int, tmp_path: Path
+) -> None:
+    """What did better as shipped all later trials have, those of a search that goes on, too."""
+    space, path = (*SPACE, Range(NATIVE_CATEGORIES, 0, 1, 0, whole=True)), tmp_path / "study.log"
+    study = TrialStudy(path, space, seed=3)
+    known = default_values(space)
+    study.propose([("default", known), ("categories", known | {NATIVE_CATEGORIES: 1})])
+    losses = {"default": codes, "categories": native}
+    first = study.ask(4)
+    assert [p.values[NATIVE_CATEGORIES] for p in first] == [0, 1, 0, 0]
+    for proposal in first:
+        told = losses.get(proposal.source, [9.0])
+        end(study, proposal, told, pruned=len(told) < 3)
+    for goes_on in (study, TrialStudy(path, space, seed=3)):
+        later = goes_on.ask(12)
+        assert {p.values[NATIVE_CATEGORIES] for p in later} == {wanted}
+        assert len({p.values["x"] for p in later}) == 12
 
 
 def test_proposals_get_better(tmp_path: Path) -> None:
