@@ -19,7 +19,7 @@ import numpy as np
 
 from tasks import storage
 from twinloop.recipe import NATIVE_CATEGORIES
-from twinloop.search_space import Range, Value
+from twinloop.search_space import Range, Value, default_values, native_values
 from twinloop.tuning import Trial
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ class TrialStudy:
 
     def ask(self, n: int) -> list["Proposal"]:
         """Propose the values of the next trials."""
+        native = native_values(self._space)
+        # Not among the first: where few can be tried, other settings matter more.
+        if self.trials and native is not None:
+            self.propose([("categories", native)])
         self._memory.sampler = self._sampler()
         return [Proposal(self._memory.ask(self._distributions)) for _ in range(n)]
 
@@ -85,25 +89,24 @@ class TrialStudy:
         proposing = TPESampler(
             seed=int(seed), multivariate=True, constant_liar=True, n_startup_trials=_STARTUP
         )
-        if NATIVE_CATEGORIES not in self._distributions:
+        native = native_values(self._space)
+        if native is None:
             return proposing
+        # One trial says it: to have each say it anew took from all others what is gained.
+        codes, categories = self._losses(default_values(self._space)), self._losses(native)
+        folds = max(codes.keys() & categories.keys(), default=None)
+        better = folds is not None and categories[folds] < codes[folds]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it has been on trial since 2021
-            return PartialFixedSampler({NATIVE_CATEGORIES: int(self._native())}, proposing)
+            return PartialFixedSampler({NATIVE_CATEGORIES: int(better)}, proposing)
 
-    def _native(self) -> bool:
-        """Tell whether XGBoost did better, as it is shipped, with its categories as such.
-
-        One trial says it: to have each say it anew took from all other settings what is gained.
-        """
-        known = {
-            t.user_attrs.get("source"): t.intermediate_values
-            for t in self._memory.get_trials(deepcopy=False)
-            if t.state.is_finished()
-        }
-        codes, native = known.get("default", {}), known.get("categories", {})
-        folds = max(codes.keys() & native.keys(), default=None)
-        return folds is not None and native[folds] < codes[folds]
+    def _losses(self, values: dict[str, Value]) -> dict[int, float]:
+        """Return the mean losses of a trial after one fold, after two, and so on."""
+        found: dict[int, float] = {}
+        for trial in self._memory.get_trials(deepcopy=False):
+            if trial.state.is_finished() and trial.params == values:
+                found = trial.intermediate_values
+        return found
 
     def tell(self, proposal: "Proposal", trial: Trial, losses: Sequence[float]) -> None:
         """Learn from a trial that has ended, and write it down.

@@ -27,7 +27,7 @@ from twinloop.results import Leaderboard, rank
 from twinloop.search_space import (
     SPACE_VERSION,
     default_values,
-    native_values,
+    recent_values,
     search_space,
     tuned_name,
     values_of,
@@ -175,8 +175,8 @@ def search_settings(
         known = [("default", default_values(space))]
         if (old := _champions(champion, candidate)) is not None:
             known.append(("champion", values_of(old, space, span)))
-        if (native := native_values(space)) is not None:
-            known.append(("categories", native))
+        if (recent := recent_values(space)) is not None:
+            known.append(("recent", recent))
         study.propose(known)
         ending = Searcher(job, study, run.meter, writer.write).run(tell)
         importance = study.importance()

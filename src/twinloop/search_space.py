@@ -124,6 +124,16 @@ def default_values(space: tuple[Range, ...]) -> dict[str, Value]:
     return {r.name: r.default for r in space}
 
 
+def recent_values(space: tuple[Range, ...]) -> dict[str, Value] | None:
+    """Return the values of what is shipped, fitted on the latest rows; None without a recency.
+
+    They are the latest three tenths of the time, and weigh less the older they are.
+    """
+    if all(r.name != RECENT for r in space):
+        return None
+    return default_values(space) | {HALVINGS: 3.0, RECENT: 0.3}
+
+
 def native_values(space: tuple[Range, ...]) -> dict[str, Value] | None:
     """Return the values of what is shipped with its categories taken as such; None without any."""
     if all(r.name != NATIVE_CATEGORIES for r in space):

@@ -29,7 +29,8 @@ class Trial(Frozen):
     number
         Trials are counted as they end, from 0.
     source
-        Where the values come from; categories: as shipped, but for how categories are divided.
+        Where the values come from. Two are as shipped but for one thing: recent, on the latest
+        rows; categories, by another way to divide these.
     values
         Of the search space, by name.
     recipe
@@ -54,7 +55,7 @@ class Trial(Frozen):
     """
 
     number: int
-    source: Literal["default", "champion", "categories", "search"]
+    source: Literal["default", "champion", "recent", "categories", "search"]
     values: dict[str, int | float]
     recipe: Recipe
     scores: tuple[Score, ...]

@@ -158,6 +158,13 @@ def test_hopeless_trials_are_given_up_and_called_so(tuned: Tuned) -> None:
     first = kept(tuned.home)[0]
     assert (first.source, first.state) == ("default", "complete")
     assert first.values["eta"] == 0.1
+    (recent,) = (t for t in kept(tuned.home) if t.source == "recent")
+    assert recent.number < 4
+    assert recent.recipe.recent is not None
+    assert recent.recipe.params == first.recipe.params
+    (native,) = (t for t in kept(tuned.home) if t.source == "categories")
+    assert native.number >= 4
+    assert native.values == first.values | {NATIVE_CATEGORIES: 1}
 
 
 def test_tuning_is_no_worse_on_the_folds_it_searches_by(tuned: Tuned) -> None:
@@ -225,7 +232,7 @@ def test_the_champions_recipe_is_tried_early(tuned: Tuned, home: Path) -> None:
     assert found.trials[1].recipe.params == pytest.approx(recipe.params)
     shipped = champion.model_copy(update={"recipe": '{"candidate": "linear"}'})
     write_workload(home, "{trials: 3}")
-    assert sorted(t.source for t in search(shipped).trials) == ["categories", "default", "search"]
+    assert "champion" not in [t.source for t in search(shipped).trials]
 
 
 def find_champion_of(tuned: Tuned) -> ServedVersion:
@@ -275,8 +282,8 @@ def test_a_failing_trial_fails_alone(home: Path, monkeypatch: pytest.MonkeyPatch
     fit = validation.score_fold
 
     def picky(rows: Any, recipe: Recipe, *fold: Any, threads: int) -> float:
-        if recipe.params["eta"] != 0.1 or recipe.params[NATIVE_CATEGORIES]:
-            raise ValueError("they are not to my taste")
+        if recipe.params["eta"] != 0.1 or recipe.recent:
+            raise ValueError("not to my taste")
         return fit(rows, recipe, *fold, threads=threads)
 
     monkeypatch.setattr(searching, "score_fold", picky)

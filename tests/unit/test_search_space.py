@@ -18,6 +18,7 @@ from twinloop.search_space import (
     Range,
     default_values,
     native_values,
+    recent_values,
     recipe_of,
     search_space,
     tuned_name,
@@ -125,6 +126,18 @@ def test_only_categories_have_a_way_to_be_divided() -> None:
     assert NATIVE_CATEGORIES not in {
         r.name for r in search_space("boosting", workload(), SPAN, categories=True)
     }
+
+
+def test_the_latest_rows_have_a_trial_of_their_own() -> None:
+    """As shipped in all else; where rows have no time, or tuning leaves it alone, there is none."""
+    spec = workload()
+    space = search_space("xgboost", spec, SPAN, categories=True)
+    latest = recent_values(space)
+    assert latest is not None
+    recipe = recipe_of("xgboost", latest, spec, SPAN)
+    assert (recipe.recent, recipe.half_life) == (0.3 * SPAN, SPAN / 3)
+    assert recipe.params == recipe_of("xgboost", default_values(space), spec, SPAN).params
+    assert recent_values(search_space("xgboost", spec, None, categories=True)) is None
 
 
 def test_rows_that_age_by_the_workload_do_so_by_default() -> None:
