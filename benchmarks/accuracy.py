@@ -15,9 +15,10 @@ table is named and the others go on. A table on which Twinloop fails counts as b
 nobody if all others fail, if it cannot be divided, or if fewer than five days are held out. After
 any of these the command ends with status 1.
 
-When an ensemble wins was chosen with a look at rows of tables that ship with this: the real and
-the simulated bikes, `diabetes` and `breast_cancer`. On these the figures confirm nothing anew;
-`digits`, `city` and tables of your own judge it.
+When an ensemble wins, and which settings a search tries first, was chosen with a look at rows of
+tables that ship with this: the real bikes, the simulated ones and their city, `diabetes` and
+`breast_cancer`. On these the figures confirm nothing anew; `digits` and tables of your own judge
+it.
 
     python benchmarks/accuracy.py --budget 60 --sets diabetes,digits
     python benchmarks/accuracy.py rentals.csv --target cnt --ignore casual,registered
