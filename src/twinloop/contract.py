@@ -1,5 +1,6 @@
 """The contract: what a table must look like, learned at training and enforced at inference."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 _ROLES = ("key", "time", "group", "target", "feature")
 # Of the columns that a row needs to be scored.
 SCORED_ROLES = ("key", "time", "group", "feature")
+_INDEX = re.compile(r"__index_level_\d+__")
 
 
 class ColumnContract(Frozen):
@@ -88,14 +90,20 @@ class Checked:
 
 
 def roles_of(workload: Workload, names: list[str]) -> dict[str, str]:
-    """Map every column that counts to its role; ignored columns are left out."""
+    """Map every column that counts to its role; ignored columns are left out.
+
+    So is an index without a name, as pandas writes it, unless the workload describes it: it tells
+    where a row stood, not what is in it.
+    """
     roles = dict.fromkeys(workload.key, "key")
     if workload.time:
         roles[workload.time] = "time"
     if workload.group:
         roles.setdefault(workload.group, "group")
     roles[workload.target] = "target"
-    roles |= {n: "feature" for n in names if n not in workload.not_features}
+    indices = {n for n in names if _INDEX.fullmatch(n)} - workload.columns.keys()
+    left_out = workload.not_features | indices
+    roles |= {n: "feature" for n in names if n not in left_out}
     return roles
 
 

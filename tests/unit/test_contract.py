@@ -56,6 +56,16 @@ def test_columns_play_roles() -> None:
     assert contract.features == ("n", "c")
 
 
+def test_where_a_row_stood_is_no_feature() -> None:
+    """A frame teaches the same with its index and without; who describes it has it."""
+    frame = rows().to_pandas().sample(frac=1.0, random_state=1)
+    table = pa.Table.from_pandas(frame)
+    assert "__index_level_0__" in table.schema.names
+    assert learn(table).features == ("n", "c")
+    named = learn(table, columns={"__index_level_0__": {"kind": "number"}})
+    assert named.features == ("n", "c", "__index_level_0__")
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
