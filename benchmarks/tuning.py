@@ -98,7 +98,7 @@ def _untracked(workload: "Workload", snapshot: "Snapshot", home: Path) -> None:
     from tasks.studies import TrialStudy
     from tasks.tuning import fitted_span
     from tasks.validating import open_study, search_folds
-    from twinloop.search_space import default_values, search_space
+    from twinloop.search_space import first_values, search_space
     from twinloop.tuning import Limits
 
     opened, folds = open_study(workload, snapshot), search_folds(workload, snapshot)
@@ -112,7 +112,7 @@ def _untracked(workload: "Workload", snapshot: "Snapshot", home: Path) -> None:
     path.unlink(missing_ok=True)
     with metered() as meter:
         study = TrialStudy(path, space, workload.seed)
-        study.propose([("default", default_values(space))])
+        study.propose(first_values(space))
         Searcher(job, study, meter, ended=lambda _: None).run(tell=lambda _: None)
 
 

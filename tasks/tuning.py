@@ -26,8 +26,7 @@ from twinloop.recipe import Recipe
 from twinloop.results import Leaderboard, rank
 from twinloop.search_space import (
     SPACE_VERSION,
-    default_values,
-    recent_values,
+    first_values,
     search_space,
     tuned_name,
     values_of,
@@ -172,11 +171,9 @@ def search_settings(
         study = TrialStudy(folder / f"{key}.log", space, workload.seed)
         writer.write_missing(study.trials)
         resumed = len(study.trials)
-        known = [("default", default_values(space))]
+        known = first_values(space)
         if (old := _champions(champion, candidate)) is not None:
-            known.append(("champion", values_of(old, space, span)))
-        if (recent := recent_values(space)) is not None:
-            known.append(("recent", recent))
+            known.insert(1, ("champion", values_of(old, space, span)))
         study.propose(known)
         ending = Searcher(job, study, run.meter, writer.write).run(tell)
         importance = study.importance()

@@ -124,14 +124,17 @@ def default_values(space: tuple[Range, ...]) -> dict[str, Value]:
     return {r.name: r.default for r in space}
 
 
-def recent_values(space: tuple[Range, ...]) -> dict[str, Value] | None:
-    """Return the values of what is shipped, fitted on the latest rows; None without a recency.
+def first_values(space: tuple[Range, ...]) -> list[tuple[str, dict[str, Value]]]:
+    """Return what a search tries first, each with its source.
 
-    They are the latest three tenths of the time, and weigh less the older they are.
+    It is what is shipped and, where rows have a recency, the same on the latest three tenths of the
+    time, whose rows weigh less the older they are.
     """
-    if all(r.name != RECENT for r in space):
-        return None
-    return default_values(space) | {HALVINGS: 3.0, RECENT: 0.3}
+    shipped = default_values(space)
+    known = [("default", shipped)]
+    if any(r.name == RECENT for r in space):
+        known.append(("recent", shipped | {HALVINGS: 3.0, RECENT: 0.3}))
+    return known
 
 
 def native_values(space: tuple[Range, ...]) -> dict[str, Value] | None:

@@ -17,8 +17,8 @@ from twinloop.search_space import (
     RECENT,
     Range,
     default_values,
+    first_values,
     native_values,
-    recent_values,
     recipe_of,
     search_space,
     tuned_name,
@@ -132,12 +132,13 @@ def test_the_latest_rows_have_a_trial_of_their_own() -> None:
     """As shipped in all else; where rows have no time, or tuning leaves it alone, there is none."""
     spec = workload()
     space = search_space("xgboost", spec, SPAN, categories=True)
-    latest = recent_values(space)
-    assert latest is not None
+    (_, shipped), (source, latest) = first_values(space)
+    assert (shipped, source) == (default_values(space), "recent")
     recipe = recipe_of("xgboost", latest, spec, SPAN)
     assert (recipe.recent, recipe.half_life) == (0.3 * SPAN, SPAN / 3)
-    assert recipe.params == recipe_of("xgboost", default_values(space), spec, SPAN).params
-    assert recent_values(search_space("xgboost", spec, None, categories=True)) is None
+    assert recipe.params == recipe_of("xgboost", shipped, spec, SPAN).params
+    timeless = search_space("xgboost", spec, None, categories=True)
+    assert first_values(timeless) == [("default", default_values(timeless))]
 
 
 def test_rows_that_age_by_the_workload_do_so_by_default() -> None:
